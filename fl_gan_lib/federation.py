@@ -1,0 +1,225 @@
+"""Federated averaging: clients train, a server averages, round by round (McMahan et al. 2017)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_gan_lib.data import ImageDataset
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a client uploads after its local training: weights, never images.
+
+    Attributes:
+        state: the `state_dict` of the locally trained model.
+        num_examples: how many examples it was trained on, its weight in the average.
+        metrics: what the client reports of its training, for instance `{"loss": 0.3}`.
+    """
+
+    state: dict[str, Tensor]
+    num_examples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What `federate` yields after each round.
+
+    Attributes:
+        number: 1 for the first round.
+        accuracy: what `evaluate` returned for the new global model; None without `evaluate`.
+        seconds: wall-clock time of local training and averaging, without `evaluate`.
+        client_metrics: each client's `Update.metrics`, in the order of the clients.
+    """
+
+    number: int
+    accuracy: float | None
+    seconds: float
+    client_metrics: list[dict[str, float]]
+
+
+class Client:
+    """An honest participant: trains the received model on its own images and returns the weights.
+
+    The optimiser (Adam) stays with the client: its moments last from round to round, its model does not.
+
+    Args:
+        dataset: the client's own images.
+        local_steps: mini-batches of local training a round.
+        batch_size: images a mini-batch, or all the images where the client has fewer.
+        learning_rate: of Adam.
+
+    Raises:
+        ValueError: the client holds no image.
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, *, local_steps: int = 8, batch_size: int = 64, learning_rate: float = 1e-3
+    ) -> None:
+        if len(dataset) == 0:
+            raise ValueError("a client needs at least one image: check the partition that it was made from")
+        self.dataset = dataset
+        self.local_steps = local_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self._model: nn.Module | None = None
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def fit(self, global_model: nn.Module, round: int) -> Update:
+        """Train a copy of `global_model`, which stays as it is, and return the update of this round."""
+        self.dataset = self.dataset.to(_device(global_model))
+        return self._train(global_model, self.dataset.images, self.dataset.labels)
+
+    def _train(self, global_model: nn.Module, images: Tensor, labels: Tensor) -> Update:
+        if self._model is None:
+            self._model = copy.deepcopy(global_model)
+            self._optimizer = torch.optim.Adam(self._model.parameters(), lr=self.learning_rate)
+        self._model.load_state_dict(global_model.state_dict())
+        self._model.train()
+        losses = []
+        for batch in _batches(len(labels), self.batch_size, self.local_steps):
+            loss = F.cross_entropy(self._model(images[batch]), labels[batch])
+            self._optimizer.zero_grad()
+            loss.backward()
+            self._optimizer.step()
+            losses.append(loss.detach())
+        state = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
+        return Update(state, len(labels), {"loss": torch.stack(losses).mean().item()})
+
+
+def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
+    """The mean of the states, weighted by the number of examples (FederatedAveraging, McMahan et al. 2017, alg. 1).
+
+    The updates are consumed one by one, so with a generator only one of them is in memory at a time. The sums are kept
+    in float64: a single client's state comes out unchanged, to the last bit.
+
+    Args:
+        updates: at least one, all with the same names and shapes.
+
+    Returns:
+        The averaged state, of the same dtypes as the first update's.
+
+    Raises:
+        ValueError: there is no update, one has no examples, or the names or shapes differ.
+    """
+    total = 0
+    sums: dict[str, Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for number, update in enumerate(updates):
+        if update.num_examples <= 0:
+            raise ValueError(f"update {number} reports {update.num_examples} examples: it must be at least 1")
+        if not sums:
+            dtypes = {name: tensor.dtype for name, tensor in update.state.items()}
+            sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in update.state.items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in update.state.items()}
+        expected = {name: tuple(tensor.shape) for name, tensor in sums.items()}
+        if shapes != expected:
+            wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+            raise ValueError(f"update {number} differs from the first in the names or shapes of {wrong}")
+        for name, tensor in update.state.items():
+            sums[name].add_(tensor, alpha=update.num_examples)
+        total += update.num_examples
+    if not sums:
+        raise ValueError("there is no update to average: at least one client must take part")
+    means = {name: tensor / total for name, tensor in sums.items()}
+    return {
+        name: (mean if dtypes[name].is_floating_point else mean.round()).to(dtypes[name])
+        for name, mean in means.items()
+    }
+
+
+def federate(
+    model: nn.Module,
+    clients: Sequence[Client],
+    *,
+    num_rounds: int,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    seed: int = 0,
+) -> Iterator[Round]:
+    """Run federated averaging, and yield after every round, so that the caller can stop, look and go on.
+
+    Each client's turn draws its random numbers from (seed, round, client) alone: the result depends neither on what
+    the caller does between the rounds nor on who else takes part. The caller's own random state is left as it was.
+
+    Args:
+        model: the global model; its weights are replaced after every round.
+        clients: all take part in every round.
+        num_rounds: at least 1.
+        evaluate: called with the new global model after each round, for instance to measure its accuracy.
+        seed: of the clients' turns.
+
+    Yields:
+        One `Round` after each round.
+
+    Raises:
+        ValueError: there is no client, or no round.
+    """
+    if not clients:
+        raise ValueError("a federation needs at least one client")
+    if num_rounds < 1:
+        raise ValueError(f"num_rounds is {num_rounds}: it must be at least 1")
+    return _rounds(model, clients, num_rounds, evaluate, seed)
+
+
+def _rounds(
+    model: nn.Module,
+    clients: Sequence[Client],
+    num_rounds: int,
+    evaluate: Callable[[nn.Module], float] | None,
+    seed: int,
+) -> Iterator[Round]:
+    for number in range(1, num_rounds + 1):
+        metrics: list[dict[str, float]] = []
+        start = time.perf_counter()
+        model.load_state_dict(fedavg(_turns(model, clients, number, seed, metrics)))
+        seconds = time.perf_counter() - start
+        yield Round(number, evaluate(model) if evaluate else None, seconds, metrics)
+
+
+def _turns(
+    model: nn.Module, clients: Sequence[Client], round: int, seed: int, metrics: list[dict[str, float]]
+) -> Iterator[Update]:
+    for index, client in enumerate(clients):
+        with torch.random.fork_rng():
+            torch.manual_seed(turn_seed(seed, round, index))
+            update = client.fit(model, round)
+        metrics.append(update.metrics)
+        yield update
+
+
+def turn_seed(seed: int, round: int, client: int) -> int:
+    """The seed of one client's turn in one round, from 0 to 2**32 - 1."""
+    return int(np.random.SeedSequence([seed, round, client]).generate_state(1)[0])
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
+    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
+    model.eval()
+    dataset = dataset.to(_device(model))
+    correct = sum(
+        (model(images).argmax(1) == labels).sum().item()
+        for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
+    )
+    return correct / len(dataset)
+
+
+def _batches(num_images: int, batch_size: int, steps: int) -> Iterator[Tensor]:
+    """Index batches: shuffled epochs one after another, cut off after `steps` batches."""
+    while steps > 0:
+        for batch in torch.randperm(num_images).split(batch_size)[:steps]:
+            yield batch
+            steps -= 1
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

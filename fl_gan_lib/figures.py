@@ -1,0 +1,162 @@
+"""Every static picture. Takes arrays and records, returns matplotlib figures; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from fl_gan_lib.records import AttackRecord
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+
+
+def tile(images: np.ndarray, columns: int) -> np.ndarray:
+    """Put images of shape (N, 28, 28) side by side, row by row, with a thin white border: one 2-D uint8 image.
+
+    Unused places of the last row stay white.
+    """
+    rows = -(-len(images) // columns)
+    canvas = np.full((rows * 30 + 2, columns * 30 + 2), 255, dtype=np.uint8)
+    for index, image in enumerate(images):
+        top, left = 30 * (index // columns) + 2, 30 * (index % columns) + 2
+        canvas[top : top + 28, left : left + 28] = image
+    return canvas
+
+
+def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Figure:
+    """Draw images of shape (N, 28, 28), uint8, in rows of `columns`."""
+    canvas = tile(images, columns)
+    height = 0.62 * canvas.shape[0] / 30 + 0.4
+    figure, axes = plt.subplots(figsize=(0.62 * columns, height), layout="constrained")
+    _draw_tiles(axes, canvas)
+    axes.set_title(title, loc="left")
+    return _finish(figure)
+
+
+def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int = 10) -> Figure:
+    """The attack in one picture: private images on top, and below them fakes, row by row through the rounds.
+
+    A column of fakes follows one latent vector. The rows are picked evenly among the recorded rounds; the first and
+    the last are always there.
+    """
+    rows = np.unique(np.linspace(0, len(record.rounds) - 1, num_rounds).round().astype(int))
+    ratios = [1, *[1] * len(rows)]
+    figure, axes = plt.subplots(
+        len(ratios), 1, figsize=(0.62 * columns + 1.9, 0.62 * len(ratios) + 1.0), height_ratios=ratios
+    )
+    figure.subplots_adjust(left=1.7 / figure.get_figwidth(), right=0.99, top=0.86, bottom=0.01, hspace=0.06)
+    labels = ["private"]
+    labels += [f"round {record.rounds[row]}\ngap closed {record.metrics['gap_closed'].iloc[row]:.2f}" for row in rows]
+    strips = [record.private_samples, *(record.samples[row] for row in rows)]
+    for axis, label, strip in zip(axes, labels, strips, strict=True):
+        _draw_tiles(axis, tile(strip[:columns], columns))
+        colour = BLUE if label == "private" else ORANGE
+        axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", color=colour, fontsize=11)
+    source = "the attacker's" if record.config["kind"] == "attack" else "the oracle's"
+    figure.suptitle(
+        f"Top row: the victim's private {record.target}s\nBelow: {source} fakes, round by round", fontsize=13, x=0.55
+    )
+    # The gap between what is private and what is drawn must be seen before the labels are read.
+    first = axes[0].get_position()
+    axes[0].set_position([first.x0, first.y0 + 0.012, first.width, first.height])
+    return _finish(figure)
+
+
+def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
+    """All attacked digits at once: a row a digit, one latent vector through the rounds, a private image at the end."""
+    digits = sorted(records)
+    figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
+    first = records[digits[0]]
+    rows = np.unique(np.linspace(0, len(first.rounds) - 1, num_rounds).round().astype(int))
+    blank = np.full((28, 28), 255, np.uint8)
+    strips = [
+        np.stack([*(records[digit].samples[row, 0] for row in rows), blank, records[digit].private_samples[0]])
+        for digit in digits
+    ]
+    _draw_tiles(axes, tile(np.concatenate(strips), len(rows) + 2))
+    ticks = [*range(len(rows)), len(rows) + 1]
+    axes.set_xticks([16 + 30 * tick for tick in ticks], [*map(str, first.rounds[rows]), "private"])
+    axes.set_yticks([16 + 30 * row for row in range(len(digits))], map(str, digits))
+    axes.tick_params(length=0, labeltop=True, labelbottom=False)
+    axes.set_xlabel("round of the federation", loc="left")
+    axes.xaxis.set_label_position("top")
+    axes.set_ylabel("digit that the attacker lacks")
+    return _finish(figure)
+
+
+def plot_metrics(record: AttackRecord, *, current: int | None = None, reference: AttackRecord | None = None) -> Figure:
+    """The numbers over the rounds, a small plot each.
+
+    Args:
+        record: the run to draw.
+        current: a recorded round to mark with a vertical line.
+        reference: a second run, dashed, for instance the oracle.
+    """
+    names = {
+        "recognition": "recognition",
+        "gap_closed": "gap closed",
+        "diversity": "diversity",
+        "accuracy": "global accuracy",
+    }
+    figure, axes = plt.subplots(1, len(names), figsize=(11, 2.6), layout="constrained", sharex=True)
+    for axis, (column, name), colour in zip(axes, names.items(), (BLUE, ORANGE, GREEN, GREY), strict=True):
+        axis.plot(record.metrics["round"], record.metrics[column], color=colour, marker=".", linewidth=2)
+        if reference is not None:
+            axis.plot(reference.metrics["round"], reference.metrics[column], color=colour, linestyle="--")
+        if current is not None:
+            axis.axvline(current, color="black", linewidth=1)
+            value = record.metrics.loc[record.metrics["round"] == current, column].item()
+            axis.plot([current], [value], "o", color=colour, markersize=9)
+            name = f"{name}: {value:.2f}"
+        axis.axhline(1, color="lightgrey", linewidth=1, zorder=0)
+        axis.set(title=name, xlabel="round", ylim=(-0.05, 1.25 if column == "diversity" else 1.08))
+    return _finish(figure)
+
+
+def plot_partition(parts: Sequence[np.ndarray], labels: np.ndarray, *, title: str = "") -> Figure:
+    """How many images of each digit each client holds: a table of shaded counts, a row a client."""
+    labels = np.asarray(labels)
+    counts = np.stack([np.bincount(labels[part], minlength=10) for part in parts])
+    figure, axes = plt.subplots(figsize=(5.2, 0.36 * len(parts) + 1.0), layout="constrained")
+    axes.imshow(counts, cmap="Blues", aspect="auto", vmin=0)
+    for (client, digit), count in np.ndenumerate(counts):
+        axes.text(digit, client, count, ha="center", va="center", color="w" if count > counts.max() / 2 else "k")
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(len(parts)), [f"client {client}" for client in range(len(parts))])
+    axes.tick_params(length=0)
+    axes.set_xlabel("digit")
+    axes.set_title(title, loc="left")
+    return _finish(figure)
+
+
+def plot_curves(curves: Mapping[str, Sequence[float]], *, title: str = "", ylabel: str = "test accuracy") -> Figure:
+    """One line per name over the rounds 1, 2, ..., labelled in the legend in the order of the last values."""
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    styles = ("-", "--", "-.", ":")
+    colours = (BLUE, ORANGE, GREEN, PINK, GREY)
+    order = sorted(curves, key=lambda name: -curves[name][-1])
+    for index, name in enumerate(order):
+        rounds = range(1, len(curves[name]) + 1)
+        style = {"color": colours[index % len(colours)], "linestyle": styles[index % len(styles)]}
+        axes.plot(rounds, curves[name], label=f"{name}: {curves[name][-1]:.3f}", linewidth=2, **style)
+    axes.set(xlabel="round", ylabel=ylabel)
+    axes.set_title(title, loc="left")
+    axes.legend()
+    return _finish(figure)
+
+
+def _draw_tiles(axes: plt.Axes, canvas: np.ndarray) -> None:
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _finish(figure: Figure) -> Figure:
+    # Out of pyplot's hands: a returned figure shows once as the cell's result, and thirty of them leak nothing.
+    plt.close(figure)
+    return figure

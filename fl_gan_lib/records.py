@@ -1,0 +1,116 @@
+"""What an attack leaves behind: a small file that can be looked at, compared and judged again without training."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_VERSION = 1
+
+
+@dataclass
+class AttackRecord:
+    """A recorded attack, round by round.
+
+    Attributes:
+        samples: uint8 (R, N, 28, 28), grey values: what the generator draws from the same N latent vectors after each
+            recorded round.
+        final_samples: uint8 (M, 28, 28), fresh fakes of the last round (500 by default), for anybody to judge again.
+        private_samples: uint8 (P, 28, 28), some of the victim's images of the target. Not the attacker's: they are
+            here for the picture.
+        rounds: int64 (R,), the recorded rounds, increasing.
+        metrics: one row per recorded round; the columns are those of `metrics.evaluate_samples`, and `round`,
+            `seconds` (of training so far), `accuracy` (of the global model on the test set).
+        config: how the record was made: target, data set, seed, number of rounds and so on; JSON values only.
+    """
+
+    samples: np.ndarray
+    final_samples: np.ndarray
+    private_samples: np.ndarray
+    rounds: np.ndarray
+    metrics: pd.DataFrame
+    config: dict[str, Any]
+
+    @property
+    def target(self) -> int:
+        """The digit that was attacked."""
+        return int(self.config["target"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")})
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with unfinished.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    samples=self.samples,
+                    final_samples=self.final_samples,
+                    private_samples=self.private_samples,
+                    rounds=self.rounds,
+                    text=np.frombuffer(text.encode(), dtype=np.uint8),
+                )
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> AttackRecord:
+        """Read a record; no pickle, so that a record from a stranger cannot run code.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not a record, or a damaged one.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise FileNotFoundError(f"no record at {path}: make one with run_attack(...).save(...) or `make records`")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                parts = {name: arrays[name] for name in ("samples", "final_samples", "private_samples", "rounds")}
+                text = json.loads(arrays["text"].tobytes())
+            if text["version"] != _VERSION:
+                raise ValueError(f"it is of version {text['version']}, and this library reads version {_VERSION}")
+            record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
+            record._check()
+        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a readable attack record ({error}): make it again") from error
+        return record
+
+    def _check(self) -> None:
+        for name, ndim in {"samples": 4, "final_samples": 3, "private_samples": 3}.items():
+            array = getattr(self, name)
+            if array.dtype != np.uint8 or array.ndim != ndim or array.shape[-2:] != (28, 28):
+                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+        if not len(self.samples) == len(self.rounds) == len(self.metrics) > 0:
+            raise ValueError("samples, rounds and metrics disagree on the number of recorded rounds")
+        if self.config["target"] not in range(10):
+            raise ValueError(f"the target is {self.config['target']!r}")
+
+
+def record_path(folder: str | Path, target: int) -> Path:
+    """Where the record of the attack on `target` lies in a folder of records."""
+    return Path(folder) / f"attack_{target}.npz"
+
+
+def load_records(folder: str | Path) -> dict[int, AttackRecord]:
+    """All records of attacks in a folder, by digit.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: one of them is damaged.
+    """
+    paths = [path for digit in range(10) if (path := record_path(folder, digit)).exists()]
+    if not paths:
+        raise FileNotFoundError(f"no records in {folder}: make them with `make records` (about 20 minutes)")
+    return {record.target: record for record in map(AttackRecord.load, paths)}

@@ -1,0 +1,29 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.records import AttackRecord
+
+
+@pytest.fixture
+def tiny_dataset() -> ImageDataset:
+    """Ten random images of each digit."""
+    random = torch.Generator().manual_seed(0)
+    return ImageDataset(torch.rand(100, 1, 28, 28, generator=random) * 2 - 1, torch.arange(100) % 10)
+
+
+@pytest.fixture
+def record() -> AttackRecord:
+    """A record of random pixels: two rounds of twenty fakes."""
+    random = np.random.default_rng(0)
+
+    def images(*shape: int) -> np.ndarray:
+        return random.integers(0, 256, (*shape, 28, 28), dtype=np.uint8)
+
+    rounds = np.array([1, 5])
+    columns = ("seconds", "accuracy", "recognition", "gap_closed", "diversity")
+    metrics = pd.DataFrame({"round": rounds, **{name: [0.25, 0.75] for name in columns}})
+    config = {"kind": "attack", "target": 3, "dataset": "mnist-5k", "rounds": 5, "seed": 0}
+    return AttackRecord(images(2, 20), images(7), images(10), rounds, metrics, config)

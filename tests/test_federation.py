@@ -1,0 +1,135 @@
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+
+from fl_gan_lib.federation import Client, Update, accuracy, fedavg, federate
+from fl_gan_lib.models import Classifier
+
+
+def make_update(value: float, num_examples: int) -> Update:
+    return Update({"w": torch.full((2, 3), value), "steps": torch.tensor(int(value))}, num_examples)
+
+
+def states_equal(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_client_is_the_identity():
+    state = Classifier().state_dict()
+    assert states_equal(fedavg([Update(state, 7)]), state)
+
+
+def test_equal_weights_match_a_hand_mean():
+    states = [Classifier().state_dict() for _ in range(3)]
+    average = fedavg(Update(state, 5) for state in states)
+    for name, mean in average.items():
+        torch.testing.assert_close(mean, torch.stack([state[name] for state in states]).mean(0))
+
+
+def test_weights_are_numbers_of_examples_and_dtypes_stay():
+    average = fedavg([make_update(0, 1), make_update(4, 3)])
+    assert torch.equal(average["w"], torch.full((2, 3), 3.0))
+    assert average["steps"].dtype == torch.int64 and average["steps"] == 3
+
+
+def test_fedavg_holds_one_update_at_a_time():
+    alive: list[weakref.ref] = []
+
+    def updates():
+        for value in range(5):
+            gc.collect()
+            assert sum(ref() is not None for ref in alive[:-1]) == 0
+            update = make_update(value, 1)
+            alive.append(weakref.ref(update))
+            yield update
+            del update
+
+    assert fedavg(updates())["w"][0, 0] == 2
+
+
+@pytest.mark.parametrize(
+    ("updates", "message"),
+    [
+        ([], "no update"),
+        ([make_update(1, 0)], "reports 0 examples"),
+        ([make_update(1, 1), Update({"w": torch.zeros(2, 3)}, 1)], r"update 1 .*\['steps'\]"),
+        ([make_update(1, 1), Update({"w": torch.zeros(2), "steps": torch.tensor(1)}, 1)], r"update 1 .*\['w'\]"),
+    ],
+)
+def test_updates_that_cannot_be_averaged_are_refused(updates, message):
+    with pytest.raises(ValueError, match=message):
+        fedavg(updates)
+
+
+def test_a_client_leaves_the_received_model_untouched_and_reports_what_it_did(tiny_dataset):
+    model = Classifier()
+    before = copy.deepcopy(model.state_dict())
+    update = Client(tiny_dataset, local_steps=3).fit(model, 1)
+    assert states_equal(model.state_dict(), before)
+    assert not states_equal(update.state, before)
+    assert update.num_examples == len(tiny_dataset) and update.metrics["loss"] > 0
+
+
+def test_one_client_with_one_step_is_one_step_of_adam(tiny_dataset):
+    model = Classifier()
+    reference = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(reference.parameters(), lr=1e-3)
+    torch.nn.functional.cross_entropy(reference(tiny_dataset.images), tiny_dataset.labels).backward()
+    optimizer.step()
+    list(federate(model, [Client(tiny_dataset, local_steps=1, batch_size=100)], num_rounds=1))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, reference.state_dict()[name], atol=2e-4, rtol=0)
+
+
+def run(tiny_dataset, *, disturb: bool = False, seed: int = 0) -> dict:
+    torch.manual_seed(0)
+    model = Classifier()
+    for _ in federate(model, [Client(tiny_dataset), Client(tiny_dataset)], num_rounds=3, seed=seed):
+        if disturb:
+            torch.randn(1000)
+    return model.state_dict()
+
+
+def test_same_seed_same_bits_whatever_the_caller_does_in_between(tiny_dataset):
+    state = run(tiny_dataset)
+    assert states_equal(state, run(tiny_dataset, disturb=True))
+    assert not states_equal(state, run(tiny_dataset, seed=1))
+
+
+def test_federate_yields_round_by_round_and_spares_the_callers_random_state(tiny_dataset):
+    model = Classifier()
+    clients = [Client(tiny_dataset), Client(tiny_dataset)]
+    rounds = federate(model, clients, num_rounds=5, evaluate=lambda m: accuracy(m, tiny_dataset))
+    before = copy.deepcopy(model.state_dict())
+    random_state = torch.get_rng_state()
+    first = next(rounds)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert first.number == 1 and 0 <= first.accuracy <= 1 and first.seconds > 0
+    assert len(first.client_metrics) == 2
+    after_one = copy.deepcopy(model.state_dict())
+    assert not states_equal(before, after_one)
+    assert next(rounds).number == 2
+    assert not states_equal(after_one, model.state_dict())
+
+
+def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
+    with pytest.raises(ValueError, match="at least one client"):
+        federate(Classifier(), [], num_rounds=1)
+    with pytest.raises(ValueError, match="num_rounds is 0"):
+        federate(Classifier(), [Client(tiny_dataset)], num_rounds=0)
+    with pytest.raises(ValueError, match="at least one image"):
+        Client(tiny_dataset.subset([]))
+
+
+def test_a_federation_learns_to_read(tiny_dataset):
+    from fl_gan_lib.data import load_dataset, partition_iid
+
+    train, test = load_dataset()
+    torch.manual_seed(0)
+    model = Classifier()
+    clients = [Client(train.subset(part)) for part in partition_iid(train.labels, 2)]
+    *_, last = federate(model, clients, num_rounds=12, evaluate=lambda m: accuracy(m, test))
+    assert last.accuracy > 0.85

@@ -1,0 +1,51 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from fl_gan_lib.figures import (
+    plot_comparison,
+    plot_curves,
+    plot_emergence,
+    plot_images,
+    plot_metrics,
+    plot_partition,
+    tile,
+)
+
+
+def test_tile_puts_each_image_in_its_place():
+    images = np.stack([np.full((28, 28), value, np.uint8) for value in (10, 20, 30)])
+    canvas = tile(images, columns=2)
+    assert canvas.shape == (62, 62)
+    assert [canvas[16, 16], canvas[16, 46], canvas[46, 16], canvas[46, 46]] == [10, 20, 30, 255]
+
+
+def test_comparison_puts_private_images_on_top_and_rounds_below(record):
+    figure = plot_comparison(record)
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert np.array_equal(shown[0], tile(record.private_samples, 10))
+    assert all(
+        np.array_equal(image, tile(strip[:10], 10)) for image, strip in zip(shown[1:], record.samples, strict=True)
+    )
+    labels = [axis.texts[0].get_text() for axis in figure.axes]
+    assert labels == ["private", "round 1\ngap closed 0.25", "round 5\ngap closed 0.75"]
+
+
+def test_metrics_mark_the_current_round(record):
+    figure = plot_metrics(record, current=5, reference=record)
+    assert figure.axes[0].get_title() == "recognition: 0.75"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda record: plot_images(record.private_samples, title="private"),
+        lambda record: plot_emergence({3: record, 4: record}),
+        lambda record: plot_partition([np.arange(5), np.arange(5, 10)], np.arange(10)),
+        lambda record: plot_curves({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
+    ],
+)
+def test_every_figure_renders_and_leaves_pyplot_empty(record, draw, tmp_path):
+    draw(record).savefig(tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 1000
+    assert plt.get_fignums() == []

@@ -1,0 +1,71 @@
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fl_gan_lib.records import AttackRecord, load_records, record_path
+
+
+def test_round_trip(record, tmp_path):
+    path = record.save(record_path(tmp_path / "new", 3))
+    loaded = AttackRecord.load(path)
+    for name in ("samples", "final_samples", "private_samples", "rounds"):
+        assert np.array_equal(getattr(loaded, name), getattr(record, name))
+    pd.testing.assert_frame_equal(loaded.metrics, record.metrics)
+    assert loaded.config == record.config and loaded.target == 3
+    assert list(load_records(path.parent)) == [3]
+    assert [file.name for file in path.parent.iterdir()] == ["attack_3.npz"]
+
+
+def test_missing_records_say_how_to_make_them(tmp_path):
+    with pytest.raises(FileNotFoundError, match="run_attack"):
+        AttackRecord.load(tmp_path / "attack_3.npz")
+    with pytest.raises(FileNotFoundError, match="make records"):
+        load_records(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: b"not a record",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:200] + bytes([content[200] ^ 255]) + content[201:],
+    ],
+)
+def test_damaged_records_are_refused(record, tmp_path, damage):
+    path = record.save(tmp_path / "attack_3.npz")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"attack_3.npz is not a readable attack record"):
+        AttackRecord.load(path)
+
+
+def test_a_pickle_is_refused(tmp_path):
+    path = tmp_path / "attack_3.npz"
+    np.savez(path, samples=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match="not a readable attack record"):
+        AttackRecord.load(path)
+
+
+def test_a_record_that_contradicts_itself_is_refused(record, tmp_path):
+    record.rounds = record.rounds[:1]
+    with pytest.raises(ValueError, match="disagree"):
+        AttackRecord.load(record.save(tmp_path / "attack_3.npz"))
+
+
+def test_a_failed_save_leaves_the_old_record_whole(record, tmp_path):
+    path = record.save(tmp_path / "attack_3.npz")
+    before = path.read_bytes()
+    record.config["unserialisable"] = object()
+    with pytest.raises(TypeError):
+        record.save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("module", ["records", "figures", "widgets"])
+def test_no_torch_behind_the_viewers(module):
+    code = f"import sys, fl_gan_lib.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
