@@ -133,16 +133,22 @@ def plot_partition(parts: Sequence[np.ndarray], labels: np.ndarray, *, title: st
     return _finish(figure)
 
 
-def plot_curves(curves: Mapping[str, Sequence[float]], *, title: str = "", ylabel: str = "test accuracy") -> Figure:
-    """One line per name over the rounds 1, 2, ..., labelled in the legend in the order of the last values."""
+def plot_curves(
+    curves: Mapping[str, Sequence[float]],
+    *,
+    rounds: Sequence[int] | None = None,
+    title: str = "",
+    ylabel: str = "test accuracy",
+) -> Figure:
+    """One line per name over `rounds` (by default 1, 2, ...); the legend is in the order of the last values."""
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     styles = ("-", "--", "-.", ":")
     colours = (BLUE, ORANGE, GREEN, PINK, GREY)
     order = sorted(curves, key=lambda name: -curves[name][-1])
     for index, name in enumerate(order):
-        rounds = range(1, len(curves[name]) + 1)
         style = {"color": colours[index % len(colours)], "linestyle": styles[index % len(styles)]}
-        axes.plot(rounds, curves[name], label=f"{name}: {curves[name][-1]:.3f}", linewidth=2, **style)
+        x = range(1, len(curves[name]) + 1) if rounds is None else rounds
+        axes.plot(x, curves[name], label=f"{name}: {curves[name][-1]:.3f}", linewidth=2, **style)
     axes.set(xlabel="round", ylabel=ylabel)
     axes.set_title(title, loc="left")
     axes.legend()

@@ -1,0 +1,56 @@
+# Every target works on a fresh checkout: the environment is made on first use.
+#
+#   make attack     run the attack (DIGIT=3 DATASET=mnist-5k ROUNDS= SEED=0 OUT=out) and say what it recovered
+#   make test       everything that CI runs
+#   make lab        JupyterLab on notebooks/
+#   make notebooks  execute all notebooks again, in place
+#   make records    run the attack on all ten digits again, into notebooks/runs
+
+PYTHON ?= python3
+DIGIT ?= 3
+DATASET ?= mnist-5k
+ROUNDS ?= None
+SEED ?= 0
+OUT ?= $(CURDIR)/out
+
+BIN := .venv/bin
+READY := .venv/.ready
+EXECUTED = $(OUT)/03_gan_attack_$(DIGIT).ipynb
+PICTURE = img/comparison_$(DIGIT).png
+
+# The notebooks run in notebooks/, where a relative path would mean another folder.
+ifdef FL_GAN_DATA
+export FL_GAN_DATA := $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd)
+endif
+
+.PHONY: attack test lab notebooks records
+
+attack: $(READY)
+	@mkdir -p "$(OUT)" img
+	@$(BIN)/papermill notebooks/03_gan_attack.ipynb "$(EXECUTED)" --cwd notebooks --no-progress-bar --stdout-file - \
+		-p target $(DIGIT) -p dataset $(DATASET) -p rounds $(ROUNDS) -p seed $(SEED) \
+		-p output "$(OUT)" -p picture "$(CURDIR)/$(PICTURE)"
+	@echo
+	@$(BIN)/python -m fl_gan_lib summary "$(OUT)/attack_$(DIGIT).npz"
+	@echo "Look at:   $(PICTURE), and the executed notebook $(EXECUTED)"
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --nbval tests notebooks
+
+lab: $(READY)
+	$(BIN)/jupyter lab notebooks
+
+notebooks: $(READY)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+records: $(READY)
+	$(BIN)/python -m fl_gan_lib record --folder notebooks/runs
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'
+	@echo "Installing into .venv (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@

@@ -1,0 +1,166 @@
+import copy
+import gc
+
+import numpy as np
+import pytest
+import torch
+
+from fl_gan_lib import attack
+from fl_gan_lib.attack import GANAttacker, recorded_rounds, run_attack, run_oracle, split_participants
+from fl_gan_lib.data import load_dataset
+from fl_gan_lib.federation import Client
+from fl_gan_lib.metrics import evaluate_samples
+from fl_gan_lib.models import FAKE_LABEL, Classifier
+
+
+@pytest.fixture
+def own_images(tiny_dataset):
+    return tiny_dataset.subset(torch.where(tiny_dataset.labels != 3)[0])
+
+
+def test_the_generators_steps_leave_the_received_model_untouched(own_images):
+    model = Classifier()
+    before = copy.deepcopy(model.state_dict())
+    GANAttacker(own_images, 3, num_rounds=2).fit(model, 1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_generator_lasts_from_round_to_round(own_images):
+    attacker = GANAttacker(own_images, 3, num_rounds=4, generator_steps=5)
+    model = Classifier()
+    attacker.fit(model, 1)
+    after_one = copy.deepcopy(attacker.generator.model.state_dict())
+    attacker.fit(model, 2)
+    assert attacker.generator.average.n_averaged == 10
+    assert not torch.equal(after_one["0.weight"], attacker.generator.model.state_dict()["0.weight"])
+
+
+def test_injection_teaches_the_update_what_fake_looks_like(own_images):
+    def fake_share(inject: bool) -> float:
+        torch.manual_seed(0)
+        model = Classifier()
+        attacker = GANAttacker(own_images, 3, num_rounds=5, inject=inject)
+        update = attacker.fit(model, 1)
+        assert update.num_examples == len(own_images) + (attacker.num_fakes if inject else 0)
+        model.load_state_dict(update.state)
+        return (model(attacker.generator.draw(100)).argmax(1) == FAKE_LABEL).float().mean().item()
+
+    assert fake_share(inject=True) > 0.9
+    assert fake_share(inject=False) < 0.1
+
+
+def test_the_attacker_reaches_nothing_of_the_victims():
+    train, _ = load_dataset()
+    victim, attacker = (train.subset(part) for part in split_participants(train.labels, 3))
+    client = GANAttacker(attacker, 3, num_rounds=1)
+    client.fit(Classifier(), 1)
+    seen, todo = set(), [client.__dict__]
+    while todo:
+        for thing in gc.get_referents(todo.pop()):
+            if (
+                id(thing) in seen
+                or isinstance(thing, type)
+                or hasattr(thing, "__globals__")
+                or "module" in str(type(thing))
+            ):
+                continue
+            seen.add(id(thing))
+            todo.append(thing)
+    tensors = [thing for thing in gc.get_objects() if id(thing) in seen and isinstance(thing, torch.Tensor)]
+    assert any(tensor.data_ptr() == client.dataset.images.data_ptr() for tensor in tensors)
+    private = {train.images.data_ptr(), victim.images.data_ptr()}
+    assert not any(tensor.data_ptr() in private for tensor in tensors if tensor.numel())
+    assert 3 not in client.dataset.labels
+
+
+def test_the_two_splits():
+    labels = torch.arange(10).repeat(20)
+    victim, attacker = split_participants(labels, 3)
+    assert set(labels[victim].tolist()) == set(range(10))
+    assert set(labels[attacker].tolist()) == set(range(10)) - {3}
+    victim, attacker = split_participants(labels, 3, split="paper")
+    assert set(labels[victim].tolist()) == set(range(5)) and set(labels[attacker].tolist()) == set(range(5, 10))
+    assert len(split_participants(labels, 3, num_honest=4)) == 5
+
+
+def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
+    assert recorded_rounds(1) == [1]
+    assert recorded_rounds(3) == [1, 2, 3]
+    rounds = recorded_rounds(200)
+    assert rounds[:4] == [1, 2, 3, 4] and rounds[-1] == 200 and 18 <= len(rounds) <= 24
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": 10}, "digit from 0 to 9"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"dataset": "cifar"}, "unknown data set"),
+        ({"num_honest": 0}, "num_honest is 0"),
+        ({"split": "half"}, "unknown split"),
+        ({"split": "paper", "target": 7}, "nobody but the attacker holds 7"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_training(arguments, message, monkeypatch):
+    monkeypatch.setattr(Client, "fit", lambda *_: pytest.fail("training has begun"))
+    with pytest.raises(ValueError, match=message):
+        run_attack(**({"rounds": 1, "progress": False} | arguments))
+
+
+def test_an_attacker_who_holds_the_target_is_refused(tiny_dataset):
+    with pytest.raises(ValueError, match="holds images of its target 3"):
+        GANAttacker(tiny_dataset, 3)
+
+
+def test_same_seed_same_bits_and_the_record_can_be_judged_again():
+    torch.manual_seed(1)
+    first = run_attack(4, rounds=3, progress=False)
+    torch.manual_seed(2)
+    second = run_attack(4, rounds=3, progress=False)
+    assert np.array_equal(first.samples, second.samples)
+    assert np.array_equal(first.final_samples, second.final_samples)
+    assert first.metrics.drop(columns="seconds").equals(second.metrics.drop(columns="seconds"))
+    other_seed = run_attack(4, rounds=3, seed=1, progress=False)
+    assert not np.array_equal(first.samples, other_seed.samples)
+
+    assert first.rounds.tolist() == first.metrics["round"].tolist() == [1, 2, 3]
+    assert first.samples.shape == (3, 20, 28, 28) and first.final_samples.shape == (500, 28, 28)
+    scores = evaluate_samples(first.final_samples, 4)
+    assert scores == pytest.approx(first.metrics.iloc[-1][list(scores)].to_dict())
+    assert first.target == 4 and first.config["seed"] == 0
+
+
+def test_an_interrupt_leaves_a_record_of_the_rounds_so_far(monkeypatch, capsys):
+    federate = attack.federate
+
+    def interrupted(*args, **kwargs):
+        for round in federate(*args, **kwargs):
+            if round.number == 3:
+                raise KeyboardInterrupt
+            yield round
+
+    monkeypatch.setattr(attack, "federate", interrupted)
+    record = run_attack(3, rounds=20, progress=False)
+    assert record.rounds.tolist() == [1, 2]
+    assert "as far as round 2 of 20" in capsys.readouterr().out
+
+
+def test_more_honest_clients_and_the_papers_split_run():
+    record = run_attack(2, rounds=2, num_honest=3, split="paper", inject=False, progress=False)
+    assert record.config["num_honest"] == 3 and record.config["split"] == "paper"
+    assert len(record.rounds) == 2
+
+
+def test_thirty_rounds_already_show_the_digit():
+    last = run_attack(3, rounds=30, progress=False).metrics.iloc[-1]
+    assert last["recognition"] > 0.9
+    assert last["gap_closed"] > 0.6
+    assert last["membership_gap"] > 0.9
+
+
+def test_the_oracle_learns_the_digit():
+    record = run_oracle(3, rounds=25, progress=False)
+    last = record.metrics.iloc[-1]
+    assert last["recognition"] > 0.9 and last["gap_closed"] > 0.8
+    assert record.config["kind"] == "oracle" and np.isnan(last["accuracy"])
