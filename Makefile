@@ -5,6 +5,7 @@
 #   make lab        JupyterLab on notebooks/
 #   make notebooks  execute all notebooks again, in place
 #   make records    run the attack on all ten digits again, into notebooks/runs
+#   make table      attack, honest baseline and oracle for digits 3 and 9 and five seeds, into notebooks/runs/seeds.csv
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -23,7 +24,7 @@ ifdef FL_GAN_DATA
 export FL_GAN_DATA := $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd)
 endif
 
-.PHONY: attack test lab notebooks records
+.PHONY: attack test lab notebooks records table
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img
@@ -32,7 +33,7 @@ attack: $(READY)
 		-p output "$(OUT)" -p picture "$(CURDIR)/$(PICTURE)"
 	@echo
 	@$(BIN)/python -m fl_gan_lib summary "$(OUT)/attack_$(DIGIT).npz"
-	@echo "Look at:   $(PICTURE), and the executed notebook $(EXECUTED)"
+	@echo "Look at:  $(PICTURE), and the executed notebook $(EXECUTED)"
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -47,6 +48,9 @@ notebooks: $(READY)
 
 records: $(READY)
 	$(BIN)/python -m fl_gan_lib record --folder notebooks/runs
+
+table: $(READY)
+	$(BIN)/python -m fl_gan_lib table --csv notebooks/runs/seeds.csv
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'

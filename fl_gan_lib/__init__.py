@@ -1,5 +1,5 @@
 """A teaching laboratory for the GAN attack on federated learning (Hitaj, Ateniese, Perez-Cruz, CCS 2017).
 
 The modules, in the order in which data flows through them: `data`, `models`, `federation`, `metrics`, `records`,
-`attack`, `figures`, `widgets`. Importing this package imports none of them.
+`attack`, `baselines`, `figures`, `widgets`. Importing this package imports none of them.
 """

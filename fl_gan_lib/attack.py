@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label, to_uint8
-from fl_gan_lib.federation import Client, Round, Update, accuracy, federate, turn_seed
+from fl_gan_lib.federation import Client, Round, Update, accuracy, federate
 from fl_gan_lib.metrics import check_digit, evaluate_samples
 from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, Classifier, Generator
 from fl_gan_lib.records import AttackRecord
@@ -31,8 +30,8 @@ NUM_JUDGED = 500
 class AveragedGenerator:
     """A generator with its optimiser, and the running average of its weights that the pictures are drawn from.
 
-    The average (0.995 a step, shorter at first) and a learning rate that falls to a fifth keep the last rounds from
-    swinging, as a GAN does otherwise. Both need to know nothing but how many steps there will be.
+    The average (0.995 a step, shorter at first) and a learning rate that falls to almost nothing keep the last rounds
+    from swinging, as a GAN does otherwise. Both need to know nothing but how many steps there will be.
 
     Args:
         total_steps: over which the learning rate falls.
@@ -47,7 +46,7 @@ class AveragedGenerator:
             use_buffers=True,
         )
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, betas=(0.5, 0.999))
-        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.2, total_iters=total_steps)
+        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
 
     def step(self, discriminator: nn.Module, target: int) -> Tensor:
         """One step that makes `discriminator` read the fakes as `target`; returns the loss before it."""
@@ -83,13 +82,16 @@ class GANAttacker(Client):
     The victim's next update then has to tell fakes from real ones better, and so gives more away (Hitaj et al. 2017,
     section 5 and algorithm 1). It holds its own images, what it received, and nothing else.
 
+    While the injection is at its height, the global model takes real images of the target for fakes. So in the second
+    half of the rounds the number of fakes falls to a tenth: the finished model reads the target again.
+
     Args:
         dataset: the attacker's own images, without the target.
         target: the digit to draw, 0 to 9.
-        num_rounds: how many rounds the federation has announced; the generator's learning rate falls over them.
+        num_rounds: how many rounds the federation has announced; learning rate and injection fall over them.
         inject: False leaves out (2), the paper's passive attack.
         generator_steps: mini-batches of 64 fakes a round.
-        num_fakes: injected fakes a round.
+        num_fakes: injected fakes a round, in the first half of the rounds.
         client_options: as for `Client`.
 
     Raises:
@@ -112,6 +114,7 @@ class GANAttacker(Client):
         if len(dataset.images_of(target)):
             raise ValueError(f"the attacker holds images of its target {target}: take them out, or there is no attack")
         self.target = target
+        self.num_rounds = num_rounds
         self.inject = inject
         self.generator_steps = generator_steps
         self.num_fakes = num_fakes
@@ -124,7 +127,8 @@ class GANAttacker(Client):
         own = self.dataset = self.dataset.to(losses[0].device)
         images, labels = own.images, own.labels
         if self.inject:
-            fakes = self.generator.draw(self.num_fakes)
+            second_half = max(0.0, 2 * round / self.num_rounds - 1)
+            fakes = self.generator.draw(int(self.num_fakes * (1 - 0.9 * second_half)))
             images = torch.cat([images, fakes])
             labels = torch.cat([labels, torch.full((len(fakes),), FAKE_LABEL, device=labels.device)])
         update = self._train(global_model, images, labels)
@@ -196,110 +200,73 @@ def run_attack(
     Raises:
         ValueError: an argument is out of range; nothing has been trained yet.
     """
-    rounds = _check_rounds(rounds)
+    rounds = check_rounds(rounds)
     train, test = load_dataset(dataset)
     parts = split_participants(train.labels, target, num_honest=num_honest, split=split, seed=seed)
     datasets = [train.subset(part) for part in parts]
+    target_test = test.subset(torch.nonzero(test.labels == target).squeeze(1))
+    place = pick_device(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Classifier().to(_pick_device(device))
+        model = Classifier().to(place)
         attacker = GANAttacker(datasets[-1], target, num_rounds=rounds, inject=inject)
     clients = [*(Client(data) for data in datasets[:-1]), attacker]
     config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed}
-    config |= {"num_honest": num_honest, "inject": inject, "split": split}
-    return _record(
+    config |= {"num_honest": num_honest, "inject": inject, "split": split, "device": str(place)}
+    return record_run(
         federate(model, clients, num_rounds=rounds, seed=seed),
         attacker.generator,
         private=datasets[0].images_of(target),
         config=config,
-        evaluate=lambda: accuracy(model, test),
+        evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
         progress=progress,
     )
 
 
-def run_oracle(
-    target: int = 3,
-    *,
-    dataset: str = "mnist-5k",
-    rounds: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    progress: bool = True,
-) -> AttackRecord:
-    """Train the same generator as an ordinary GAN on the victim's own images: the yardstick that the attack aims at.
-
-    As many generator steps as in `run_attack` with the same `rounds`, the same averaging and learning rate, and one
-    step of the discriminator (the same `Classifier`, the target against "fake") before each (Goodfellow et al. 2014,
-    algorithm 1, with the non-saturating loss). Arguments, result and errors are those of `run_attack`.
-    """
-    check_digit(target)
-    rounds = _check_rounds(rounds)
-    train, _ = load_dataset(dataset)
-    private = train.images_of(target).to(_pick_device(device))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        discriminator = Classifier().to(private.device)
-        generator = AveragedGenerator(rounds * GENERATOR_STEPS)
-    return _record(
-        _gan_rounds(discriminator, generator, private, target, rounds, seed),
-        generator,
-        private=private,
-        config={"kind": "oracle", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed},
-        evaluate=lambda: float("nan"),
-        progress=progress,
-    )
-
-
-def _gan_rounds(
-    discriminator: nn.Module, generator: AveragedGenerator, private: Tensor, target: int, num_rounds: int, seed: int
-) -> Iterator[Round]:
-    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
-    labels = torch.tensor([target] * BATCH_SIZE + [FAKE_LABEL] * BATCH_SIZE, device=private.device)
-    for number in range(1, num_rounds + 1):
-        start = time.perf_counter()
-        with torch.random.fork_rng():
-            torch.manual_seed(turn_seed(seed, number, 0))
-            for _ in range(GENERATOR_STEPS):
-                generator.step(discriminator, target)
-                real = private[torch.randint(len(private), (BATCH_SIZE,))]
-                loss = F.cross_entropy(discriminator(torch.cat([real, generator.draw(BATCH_SIZE)])), labels)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-        yield Round(number, None, time.perf_counter() - start, [])
-
-
-def recorded_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
+def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
     """Which rounds a record keeps: dense at first, when the picture changes fast, and always the last one."""
     return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()})
 
 
-def _record(
+def record_run(
     rounds: Iterator[Round],
     generator: AveragedGenerator,
     *,
     private: Tensor,
     config: dict[str, Any],
-    evaluate: Callable[[], float],
+    evaluate: Callable[[], dict[str, float]],
     progress: bool,
 ) -> AttackRecord:
+    """Go through `rounds` and record what `generator` draws after some of them.
+
+    Args:
+        rounds: trains as it is iterated.
+        generator: the one that the rounds train.
+        private: images for the top row of the picture, (n, 1, 28, 28); the first ten are kept.
+        config: goes into the record; needs `kind`, `target`, `dataset`, `rounds` and `seed`.
+        evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
+        progress: show a bar, and a line for each recorded round.
+    """
     target, num_rounds = config["target"], config["rounds"]
-    keep = recorded_rounds(num_rounds)
+    keep = snapshot_rounds(num_rounds)
     random = torch.Generator().manual_seed(config["seed"])
     shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=random)
     seconds, judged = 0.0, np.empty(0)
     frames: list[np.ndarray] = []
     rows: list[dict[str, float]] = []
     try:
-        for round in tqdm(rounds, f"{config['kind']} on {target}", num_rounds, unit="round", disable=not progress):
+        for round in tqdm(
+            rounds, f"{config['kind']} on {target}", num_rounds, unit="round", leave=False, disable=not progress
+        ):
             seconds += round.seconds
             if round.number not in keep:
                 continue
-            judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
-            row = {"round": round.number, "seconds": seconds, "accuracy": evaluate()}
-            row |= evaluate_samples(judged, target, dataset=config["dataset"])
+            fakes = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
+            row = {"round": round.number, "seconds": seconds} | evaluate()
+            row |= evaluate_samples(fakes, target, dataset=config["dataset"])
             frames.append(generator.render(shown))
             rows.append(row)
+            judged = fakes
             if progress:
                 tqdm.write(_line(row, num_rounds))
     except KeyboardInterrupt:
@@ -312,7 +279,7 @@ def _record(
         private_samples=to_uint8(private[:10]),
         rounds=np.array([row["round"] for row in rows]),
         metrics=pd.DataFrame(rows),
-        config=config | {"threads": torch.get_num_threads(), "device": str(private.device), "torch": torch.__version__},
+        config=config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
     )
 
 
@@ -323,14 +290,16 @@ def _line(row: dict[str, float], num_rounds: int) -> str:
     )
 
 
-def _check_rounds(rounds: int | None) -> int:
+def check_rounds(rounds: int | None) -> int:
+    """The number of rounds, by default 200; raises a ValueError if it is less than 1."""
     rounds = DEFAULT_ROUNDS if rounds is None else rounds
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: it must be at least 1")
     return rounds
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
+    """The device of that name; for `"auto"` a CUDA GPU where there is one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)

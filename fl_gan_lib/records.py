@@ -27,7 +27,8 @@ class AttackRecord:
             here for the picture.
         rounds: int64 (R,), the recorded rounds, increasing.
         metrics: one row per recorded round; the columns are those of `metrics.evaluate_samples`, and `round`,
-            `seconds` (of training so far), `accuracy` (of the global model on the test set).
+            `seconds` (of training so far), `accuracy` (of the global model on the test set) and `target_accuracy` (on
+            the test images of the target alone).
         config: how the record was made: target, data set, seed, number of rounds and so on; JSON values only.
     """
 
