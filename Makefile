@@ -4,36 +4,35 @@
 #   make test       everything that CI runs
 #   make lab        JupyterLab on notebooks/
 #   make notebooks  execute all notebooks again, in place
-#   make records    run the attack on all ten digits again, into notebooks/runs
+#   make records    run the attack on all ten digits again, into notebooks/runs, and draw the README's pictures
 #   make table      attack, honest baseline and oracle for digits 3 and 9 and five seeds, into notebooks/runs/seeds.csv
 
 PYTHON ?= python3
 DIGIT ?= 3
 DATASET ?= mnist-5k
-ROUNDS ?= None
+ROUNDS ?=
 SEED ?= 0
-OUT ?= $(CURDIR)/out
+OUT ?= out
 
 BIN := .venv/bin
 READY := .venv/.ready
-EXECUTED = $(OUT)/03_gan_attack_$(DIGIT).ipynb
 PICTURE = img/comparison_$(DIGIT).png
 
 # The notebooks run in notebooks/, where a relative path would mean another folder.
 ifdef FL_GAN_DATA
-export FL_GAN_DATA := $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd)
+override export FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd),$(error \
+	FL_GAN_DATA=$(FL_GAN_DATA) is no folder that can be used: name one, or leave it out))
 endif
 
 .PHONY: attack test lab notebooks records table
 
 attack: $(READY)
-	@mkdir -p "$(OUT)" img
-	@$(BIN)/papermill notebooks/03_gan_attack.ipynb "$(EXECUTED)" --cwd notebooks --no-progress-bar --stdout-file - \
-		-p target $(DIGIT) -p dataset $(DATASET) -p rounds $(ROUNDS) -p seed $(SEED) \
-		-p output "$(OUT)" -p picture "$(CURDIR)/$(PICTURE)"
-	@echo
-	@$(BIN)/python -m fl_gan_lib summary "$(OUT)/attack_$(DIGIT).npz"
-	@echo "Look at:  $(PICTURE), and the executed notebook $(EXECUTED)"
+	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
+	$(BIN)/papermill notebooks/03_gan_attack.ipynb "$$notebook" --cwd notebooks --no-progress-bar --stdout-file - \
+		-p target $(DIGIT) -p dataset $(DATASET) -p rounds $(or $(ROUNDS),None) -p seed $(SEED) \
+		-p output "$$out" -p picture "$(CURDIR)/$(PICTURE)" && \
+	echo && $(BIN)/python -m fl_gan_lib summary "$$out/attack_$(DIGIT).npz" && \
+	echo "Look at: $(PICTURE), and the executed notebook $$notebook"
 
 test: $(READY)
 	$(BIN)/ruff check .
@@ -44,10 +43,11 @@ lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
 notebooks: $(READY)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 records: $(READY)
 	$(BIN)/python -m fl_gan_lib record --folder notebooks/runs
+	$(BIN)/python -m fl_gan_lib pictures --folder notebooks/runs --images img
 
 table: $(READY)
 	$(BIN)/python -m fl_gan_lib table --csv notebooks/runs/seeds.csv
@@ -55,6 +55,6 @@ table: $(READY)
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'
 	@echo "Installing into .venv (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""The commands behind the Makefile: `python -m fl_gan_lib record`, `table` and `summary`."""
+"""The commands behind the Makefile: `python -m fl_gan_lib record`, `pictures`, `table` and `summary`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.figures import plot_comparison, plot_emergence
+from fl_gan_lib.records import AttackRecord, load_records, record_path
+
+RECORDS = Path("notebooks/runs")
 
 
 def main() -> None:
@@ -19,19 +22,25 @@ def main() -> None:
     record.add_argument("--dataset", default="mnist-5k", choices=["mnist-5k", "mnist"])
     record.add_argument("--rounds", type=int, default=None)
     record.add_argument("--seed", type=int, default=0)
-    record.add_argument("--folder", type=Path, default=Path("notebooks/runs"))
+    record.add_argument("--folder", type=Path, default=RECORDS)
+    pictures = commands.add_parser("pictures", help="draw the README's pictures from the records")
+    pictures.add_argument("--folder", type=Path, default=RECORDS)
+    pictures.add_argument("--images", type=Path, default=Path("img"))
     table = commands.add_parser(
         "table", help="attack, honest baseline and oracle for digits and seeds: a row of csv each"
     )
     table.add_argument("--digits", type=int, nargs="+", default=[3, 9], choices=range(10), metavar="DIGIT")
     table.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), metavar="SEED")
     table.add_argument("--rounds", type=int, default=None)
-    table.add_argument("--csv", type=Path, default=Path("notebooks/runs/seeds.csv"))
+    table.add_argument("--csv", type=Path, default=RECORDS / "seeds.csv")
     summary = commands.add_parser("summary", help="say in a few lines what a recorded attack recovered")
     summary.add_argument("record", type=Path)
     arguments = parser.parse_args()
     if arguments.command == "summary":
         print(summarise(AttackRecord.load(arguments.record)))
+        return
+    if arguments.command == "pictures":
+        draw_pictures(arguments.folder, arguments.images)
         return
     if arguments.command == "table":
         write_table(arguments.digits, arguments.seeds, arguments.rounds, arguments.csv)
@@ -42,6 +51,15 @@ def main() -> None:
         result = run_attack(digit, dataset=arguments.dataset, rounds=arguments.rounds, seed=arguments.seed)
         print(summarise(result))
         print(f"saved {result.save(record_path(arguments.folder, digit))}")
+
+
+def draw_pictures(folder: Path, images: Path) -> None:
+    """All digits emerging, and the seed's arrangement for 3 and 9."""
+    records = load_records(folder)
+    images.mkdir(parents=True, exist_ok=True)
+    plot_emergence(records).savefig(images / "emergence.png", dpi=100)
+    for digit in records.keys() & {3, 9}:
+        plot_comparison(records[digit]).savefig(images / f"comparison_{digit}.png", dpi=100)
 
 
 def write_table(digits: list[int], seeds: list[int], rounds: int | None, path: Path) -> None:

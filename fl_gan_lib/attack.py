@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -48,8 +49,8 @@ class AveragedGenerator:
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, betas=(0.5, 0.999))
         self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
 
-    def step(self, discriminator: nn.Module, target: int) -> Tensor:
-        """One step that makes `discriminator` read the fakes as `target`; returns the loss before it."""
+    def step(self, discriminator: nn.Module, target: int) -> None:
+        """One step that makes `discriminator` read the fakes as `target`."""
         device = next(discriminator.parameters()).device
         self.model.to(device).train()
         self.average.to(device)
@@ -60,7 +61,6 @@ class AveragedGenerator:
         self._optimizer.step()
         self._schedule.step()
         self.average.update_parameters(self.model)
-        return loss.detach()
 
     @torch.no_grad()
     def draw(self, num_images: int) -> Tensor:
@@ -80,7 +80,7 @@ class GANAttacker(Client):
     In each round it (1) trains its generator against the model that it received, which serves as the discriminator,
     and (2) adds fresh fakes, labelled "fake", to its own images before the local training that the protocol asks for.
     The victim's next update then has to tell fakes from real ones better, and so gives more away (Hitaj et al. 2017,
-    section 5 and algorithm 1). It holds its own images, what it received, and nothing else.
+    algorithm 1). It holds its own images, what it received, and nothing else.
 
     While the injection is at its height, the global model takes real images of the target for fakes. So in the second
     half of the rounds the number of fakes falls to a tenth: the finished model reads the target again.
@@ -123,17 +123,16 @@ class GANAttacker(Client):
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train the generator on `global_model`, which stays as it is, then train locally on images and fakes."""
         discriminator = copy.deepcopy(global_model).eval().requires_grad_(False)
-        losses = [self.generator.step(discriminator, self.target) for _ in range(self.generator_steps)]
-        own = self.dataset = self.dataset.to(losses[0].device)
+        for _ in range(self.generator_steps):
+            self.generator.step(discriminator, self.target)
+        own = self.dataset = self.dataset.to(next(discriminator.parameters()).device)
         images, labels = own.images, own.labels
         if self.inject:
-            second_half = max(0.0, 2 * round / self.num_rounds - 1)
-            fakes = self.generator.draw(int(self.num_fakes * (1 - 0.9 * second_half)))
+            second_half = min(1.0, max(0.0, 2 * round / self.num_rounds - 1))
+            fakes = self.generator.draw(math.ceil(self.num_fakes * (1 - 0.9 * second_half)))
             images = torch.cat([images, fakes])
             labels = torch.cat([labels, torch.full((len(fakes),), FAKE_LABEL, device=labels.device)])
-        update = self._train(global_model, images, labels)
-        update.metrics["generator_loss"] = torch.stack(losses).mean().item()
-        return update
+        return self._train(global_model, images, labels)
 
 
 def split_participants(
@@ -146,7 +145,7 @@ def split_participants(
         target: the digit that the attacker lacks.
         num_honest: honest clients, at least 1; the first is called the victim.
         split: `"all-but-target"`: the honest clients hold all ten digits, the attacker nine. `"paper"`: the honest
-            clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, section 6).
+            clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, MNIST experiments).
         seed: of the shuffle.
 
     Returns:
@@ -190,7 +189,8 @@ def run_attack(
         rounds: of federated averaging; by default 200.
         num_honest, split: see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
-        seed: of the split, the weights and every round. Same seed, machine and thread count: the same bits.
+        seed: of the split, the weights and every round. On a CPU, the same seed, machine and number of threads give the
+            same bits.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         progress: show a bar, and a line for each recorded round.
 
@@ -251,9 +251,9 @@ def record_run(
     keep = snapshot_rounds(num_rounds)
     random = torch.Generator().manual_seed(config["seed"])
     shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=random)
-    seconds, judged = 0.0, np.empty(0)
-    frames: list[np.ndarray] = []
-    rows: list[dict[str, float]] = []
+    seconds = 0.0
+    # One tuple a snapshot: an interrupt finds either all of it or nothing.
+    snapshots: list[tuple[dict[str, float], np.ndarray, np.ndarray]] = []
     try:
         for round in tqdm(
             rounds, f"{config['kind']} on {target}", num_rounds, unit="round", leave=False, disable=not progress
@@ -261,21 +261,20 @@ def record_run(
             seconds += round.seconds
             if round.number not in keep:
                 continue
-            fakes = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
+            judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
             row = {"round": round.number, "seconds": seconds} | evaluate()
-            row |= evaluate_samples(fakes, target, dataset=config["dataset"])
-            frames.append(generator.render(shown))
-            rows.append(row)
-            judged = fakes
+            row |= evaluate_samples(judged, target, dataset=config["dataset"])
+            snapshots.append((row, generator.render(shown), judged))
             if progress:
                 tqdm.write(_line(row, num_rounds))
     except KeyboardInterrupt:
-        if not rows:
+        if not snapshots:
             raise
-        tqdm.write(f"stopped: the record reaches as far as round {rows[-1]['round']} of {num_rounds}")
+        tqdm.write(f"stopped: the record reaches as far as round {snapshots[-1][0]['round']} of {num_rounds}")
+    rows, frames, judged_samples = zip(*snapshots, strict=True)
     return AttackRecord(
         samples=np.stack(frames),
-        final_samples=judged,
+        final_samples=judged_samples[-1],
         private_samples=to_uint8(private[:10]),
         rounds=np.array([row["round"] for row in rows]),
         metrics=pd.DataFrame(rows),

@@ -52,7 +52,7 @@ def run_oracle(
     """Train the same generator as an ordinary GAN on the victim's own images: the yardstick that the attack aims at.
 
     As many generator steps as in `run_attack` with the same `rounds`, the same averaging and learning rate, and one
-    step of the discriminator (the same `Classifier`, the target against "fake") before each (Goodfellow et al. 2014,
+    step of the discriminator (the same `Classifier`, the target against "fake") after each (Goodfellow et al. 2014,
     algorithm 1, with the non-saturating loss). Arguments, result and errors are those of `run_attack`.
     """
     check_digit(target)

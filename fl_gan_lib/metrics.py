@@ -51,14 +51,14 @@ class Judge(nn.Module):
 
 
 @lru_cache(maxsize=2)
-def load_judge(dataset: str = "mnist-5k") -> Judge:
+def load_judge(dataset: str) -> Judge:
     """The judge for a data set, trained on its training images on first use (about 10 s) and kept in memory."""
     train, _ = load_dataset(dataset)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         judge = Judge()
         steps = _EPOCHS[dataset] * (len(train) // 64)
-        optimizer = torch.optim.Adam(judge.parameters(), lr=2e-3)
+        optimizer = torch.optim.Adam(judge.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
         for _ in range(_EPOCHS[dataset]):
             for batch in torch.randperm(len(train)).split(64)[: len(train) // 64]:
@@ -117,7 +117,7 @@ class Yardsticks:
 
 
 @lru_cache(maxsize=32)
-def yardsticks(digit: int, dataset: str = "mnist-5k") -> Yardsticks:
+def yardsticks(digit: int, dataset: str) -> Yardsticks:
     """Measure the `Yardsticks` of a digit on first use, and keep them in memory."""
     train, test = load_dataset(dataset)
     judge = load_judge(dataset)
@@ -152,7 +152,8 @@ def evaluate_samples(samples: np.ndarray, target: int, *, dataset: str = "mnist-
         `gap_closed`: where the distance lies between these two, 0 at another digit, 1 at the real thing.
         `diversity`: mean pairwise pixel distance over that of real images; near 0 is mode collapse.
         `membership_gap`: mean nearest-neighbour distance to the training images (the honest clients' own) over that to
-        as many held-out images; well below 1 would mean that single training images were copied.
+        as many held-out images. Near 1 the class was learned; if every sample were a copy of a training image, it would
+        be about 0.75 on mnist-5k and 0.83 on mnist (a copy is the nearest in one of the equal shares only).
 
     Raises:
         ValueError: the samples have another shape or type, are too few, or the target is no digit.

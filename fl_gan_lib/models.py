@@ -14,10 +14,10 @@ class Classifier(nn.Sequential):
     """The model that the federation trains, and that the attacker uses as its discriminator.
 
     A small convolutional network for images of shape (N, 1, 28, 28) in [-1, 1]; returns logits of shape (N, 11): ten
-    digits, and the extra class "fake" (`FAKE_LABEL`) of Hitaj et al. 2017, section 5. The saturating tanh and the
+    digits, and the extra class "fake" (`FAKE_LABEL`) of Hitaj et al. 2017. The saturating tanh and the
     max-pooling matter: strided or leaky discriminators leave checkerboards in what the attacker draws.
 
-    The published order is tanh, then max-pool. As tanh is increasing, the two commute exactly, and pooling first
+    The published order is tanh, then max-pool. As tanh is increasing, the two commute, and pooling first
     spares three quarters of the tanh evaluations.
     """
 

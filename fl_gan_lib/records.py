@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ class AttackRecord:
                 raise ValueError(f"it is of version {text['version']}, and this library reads version {_VERSION}")
             record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
             record._check()
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} is not a readable attack record ({error}): make it again") from error
         return record
 

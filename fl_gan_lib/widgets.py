@@ -89,7 +89,8 @@ def describe(record: AttackRecord, frame: int) -> str:
     """One sentence about a recorded round: what the judge makes of the fakes, in words."""
     row = record.metrics.iloc[frame]
     return (
-        f"Round {record.rounds[frame]}, digit {record.target}: the judge reads {row['recognition']:.0%} of 500 fakes "
+        f"Round {record.rounds[frame]}, digit {record.target}: the judge reads {row['recognition']:.0%} of "
+        f"{len(record.final_samples)} fakes "
         f"as a {record.target}; the gap to the real images is closed to {row['gap_closed']:.0%}."
     )
 

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,6 +8,15 @@ import torch
 
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.records import AttackRecord
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if (Path(os.environ.get("FL_GAN_DATA", "")) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        return
+    skip = pytest.mark.skip(reason="all of MNIST is not here: set FL_GAN_DATA to a folder that holds MNIST/raw")
+    for item in items:
+        if item.get_closest_marker("needs_mnist"):
+            item.add_marker(skip)
 
 
 @pytest.fixture

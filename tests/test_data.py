@@ -17,10 +17,6 @@ from fl_gan_lib.data import (
 )
 
 LABELS = np.repeat(np.arange(10), 40)
-needs_mnist = pytest.mark.skipif(
-    not (Path(os.environ.get("FL_GAN_DATA", "")) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists(),
-    reason="all of MNIST is not here: set FL_GAN_DATA to a folder that holds MNIST/raw",
-)
 
 
 def test_mnist_5k_is_real_balanced_and_split_the_same_way_each_time():
@@ -70,14 +66,14 @@ def test_truncated_mnist_is_found_before_it_is_parsed(tmp_path):
         load_dataset("mnist", tmp_path)
 
 
-@needs_mnist
+@pytest.mark.needs_mnist
 def test_mnist_from_the_environment_variable():
     train, test = load_dataset("mnist")
     assert len(train) == 60_000 and len(test) == 10_000
     assert train.images.min() == -1 and train.images.max() == 1
 
 
-@needs_mnist
+@pytest.mark.needs_mnist
 def test_one_flipped_bit_of_mnist_is_found(tmp_path):
     shutil.copytree(Path(os.environ["FL_GAN_DATA"]) / "MNIST", tmp_path / "MNIST")
     labels = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"

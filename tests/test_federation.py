@@ -81,7 +81,8 @@ def test_one_client_with_one_step_is_one_step_of_adam(tiny_dataset):
     optimizer.step()
     list(federate(model, [Client(tiny_dataset, local_steps=1, batch_size=100)], num_rounds=1))
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(tensor, reference.state_dict()[name], atol=2e-4, rtol=0)
+        # On average over the weights: where a gradient is nearly 0, Adam's first step is the sign of its rounding.
+        assert (tensor - reference.state_dict()[name]).abs().mean() < 1e-5
 
 
 def run(tiny_dataset, *, disturb: bool = False, seed: int = 0) -> dict:

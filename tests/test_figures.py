@@ -32,7 +32,7 @@ def test_comparison_puts_private_images_on_top_and_rounds_below(record):
 
 
 def test_metrics_mark_the_current_round(record):
-    figure = plot_metrics(record, current=5, reference=record)
+    figure = plot_metrics(record, current=5)
     assert figure.axes[0].get_title() == "recognition: 0.75"
 
 

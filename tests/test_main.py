@@ -15,6 +15,8 @@ def run(monkeypatch, *arguments: str) -> None:
 def test_record_then_summary(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "record", "--digits", "7", "--rounds", "2", "--folder", str(tmp_path))
     assert list(load_records(tmp_path)) == [7]
+    run(monkeypatch, "pictures", "--folder", str(tmp_path), "--images", str(tmp_path / "img"))
+    assert (tmp_path / "img" / "emergence.png").stat().st_size > 1000
     capsys.readouterr()
     run(monkeypatch, "summary", str(tmp_path / "attack_7.npz"))
     lines = capsys.readouterr().out.splitlines()
@@ -35,7 +37,7 @@ def test_the_table_has_a_row_for_each_digit_seed_and_kind(monkeypatch, tmp_path)
     table = pd.read_csv(path)
     assert table["kind"].tolist() == ["attack", "oracle"]
     assert (table["digit"] == 7).all() and (table["seed"] == 1).all() and (table["round"] == 2).all()
-    assert table["honest_accuracy"].between(0.5, 1).all() and table["gap_closed"].notna().all()
+    assert table["honest_accuracy"].between(0.1, 1).all() and table["gap_closed"].notna().all()
 
 
 def test_an_impossible_digit_is_refused(monkeypatch, capsys):

@@ -42,6 +42,17 @@ def test_damaged_records_are_refused(record, tmp_path, damage):
         AttackRecord.load(path)
 
 
+def test_every_damaged_byte_of_a_real_picture_is_found_or_harmless(record, tmp_path):
+    record.samples[:] = np.triu(np.full((28, 28), 255, np.uint8))
+    content = record.save(tmp_path / "attack_3.npz").read_bytes()
+    for position in range(40, len(content), len(content) // 200):
+        (tmp_path / "attack_3.npz").write_bytes(content[:position] + b"\x55\xaa" + content[position + 2 :])
+        try:
+            AttackRecord.load(tmp_path / "attack_3.npz")
+        except ValueError as error:
+            assert "not a readable attack record" in str(error)
+
+
 def test_a_pickle_is_refused(tmp_path):
     path = tmp_path / "attack_3.npz"
     np.savez(path, samples=np.array([{"a": 1}], dtype=object))

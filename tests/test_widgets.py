@@ -44,4 +44,4 @@ def test_nothing_to_explore_says_what_to_do():
 
 
 def test_the_sentence_says_what_is_seen(record):
-    assert describe(record, 1).startswith("Round 5, digit 3: the judge reads 75% of 500 fakes as a 3;")
+    assert describe(record, 1).startswith("Round 5, digit 3: the judge reads 75% of 7 fakes as a 3;")
