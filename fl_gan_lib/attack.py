@@ -91,7 +91,7 @@ class GANAttacker(Client):
         num_rounds: how many rounds the federation has announced; learning rate and injection fall over them.
         inject: False leaves out (2), the paper's passive attack.
         generator_steps: mini-batches of 64 fakes a round.
-        num_fakes: injected fakes a round, in the first half of the rounds.
+        fakes_per_image: injected fakes a round for each own image, in the first half of the rounds.
         client_options: as for `Client`.
 
     Raises:
@@ -106,7 +106,7 @@ class GANAttacker(Client):
         num_rounds: int = DEFAULT_ROUNDS,
         inject: bool = True,
         generator_steps: int = GENERATOR_STEPS,
-        num_fakes: int = 400,
+        fakes_per_image: float = 2 / 9,
         **client_options: Any,
     ) -> None:
         super().__init__(dataset, **client_options)
@@ -117,7 +117,7 @@ class GANAttacker(Client):
         self.num_rounds = num_rounds
         self.inject = inject
         self.generator_steps = generator_steps
-        self.num_fakes = num_fakes
+        self.num_fakes = round(fakes_per_image * len(dataset))
         self.generator = AveragedGenerator(num_rounds * generator_steps)
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
@@ -129,7 +129,7 @@ class GANAttacker(Client):
         images, labels = own.images, own.labels
         if self.inject:
             second_half = min(1.0, max(0.0, 2 * round / self.num_rounds - 1))
-            fakes = self.generator.draw(math.ceil(self.num_fakes * (1 - 0.9 * second_half)))
+            fakes = self.generator.draw(max(2, math.ceil(self.num_fakes * (1 - 0.9 * second_half))))
             images = torch.cat([images, fakes])
             labels = torch.cat([labels, torch.full((len(fakes),), FAKE_LABEL, device=labels.device)])
         return self._train(global_model, images, labels)

@@ -139,7 +139,7 @@ def plot_curves(
     ylabel: str = "test accuracy",
 ) -> Figure:
     """One line per name over `rounds` (by default 1, 2, ...); the legend is in the order of the last values."""
-    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9.5, 3.4), layout="constrained")
     styles = ("-", "--", "-.", ":")
     colours = (BLUE, ORANGE, GREEN, PINK, GREY)
     order = sorted(curves, key=lambda name: -curves[name][-1])
@@ -149,7 +149,8 @@ def plot_curves(
         axes.plot(x, curves[name], label=f"{name}: {curves[name][-1]:.3f}", linewidth=2, **style)
     axes.set(xlabel="round", ylabel=ylabel)
     axes.set_title(title, loc="left")
-    axes.legend()
+    # Beside the curves: they fill the plot.
+    figure.legend(loc="outside right upper")
     return _finish(figure)
 
 
