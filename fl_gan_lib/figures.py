@@ -44,10 +44,8 @@ def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int =
     the last are always there.
     """
     rows = np.unique(np.linspace(0, len(record.rounds) - 1, num_rounds).round().astype(int))
-    ratios = [1, *[1] * len(rows)]
-    figure, axes = plt.subplots(
-        len(ratios), 1, figsize=(0.62 * columns + 1.9, 0.62 * len(ratios) + 1.0), height_ratios=ratios
-    )
+    height = 0.62 * (len(rows) + 1) + 1.0
+    figure, axes = plt.subplots(len(rows) + 1, 1, figsize=(0.62 * columns + 1.9, height))
     figure.subplots_adjust(left=1.7 / figure.get_figwidth(), right=0.99, top=0.86, bottom=0.01, hspace=0.06)
     labels = ["private"]
     labels += [f"round {record.rounds[row]}\ngap closed {record.metrics['gap_closed'].iloc[row]:.2f}" for row in rows]
@@ -73,10 +71,10 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) 
         ValueError: the records are not of the same rounds.
     """
     digits = sorted(records)
-    figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
     first = records[digits[0]]
     if any(not np.array_equal(record.rounds, first.rounds) for record in records.values()):
         raise ValueError("the records are of different rounds: make them alike, or draw them one by one")
+    figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
     rows = np.unique(np.linspace(0, len(first.rounds) - 1, num_rounds).round().astype(int))
     blank = np.full((28, 28), 255, np.uint8)
     strips = [

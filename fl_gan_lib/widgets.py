@@ -29,8 +29,7 @@ def attack_explorer(records: Mapping[int, AttackRecord]) -> widgets.VBox:
     """
     if not records:
         raise ValueError("there is no record to explore: load some with load_records, or make one with run_attack")
-    first = sorted(records)[0]
-    state = {"digit": 3 if 3 in records else first}
+    state = {"digit": 3 if 3 in records else min(records)}
 
     digits = [_digit_button(digit, enabled=digit in records) for digit in range(10)]
     slider = widgets.SelectionSlider(
@@ -90,8 +89,8 @@ def describe(record: AttackRecord, frame: int) -> str:
     row = record.metrics.iloc[frame]
     return (
         f"Round {record.rounds[frame]}, digit {record.target}: the judge reads {row['recognition']:.0%} of "
-        f"{len(record.final_samples)} fakes "
-        f"as a {record.target}; the gap to the real images is closed to {row['gap_closed']:.0%}."
+        f"{len(record.final_samples)} fakes as a {record.target}; "
+        f"the gap to the real images is closed to {row['gap_closed']:.0%}."
     )
 
 

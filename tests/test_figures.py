@@ -36,6 +36,12 @@ def test_metrics_mark_the_current_round(record):
     assert figure.axes[0].get_title() == "recognition: 0.75"
 
 
+def test_records_of_different_rounds_are_not_drawn_as_one(record):
+    other = type(record)(**{**vars(record), "rounds": record.rounds + 1})
+    with pytest.raises(ValueError, match="different rounds"):
+        plot_emergence({3: record, 4: other})
+
+
 @pytest.mark.parametrize(
     "draw",
     [
