@@ -20,8 +20,9 @@ PICTURE = img/comparison_$(DIGIT).png
 
 # The notebooks run in notebooks/, where a relative path would mean another folder.
 ifdef FL_GAN_DATA
-override export FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd),$(error \
+override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_DATA)" && pwd),$(error \
 	FL_GAN_DATA=$(FL_GAN_DATA) is no folder that can be used: name one, or leave it out))
+export FL_GAN_DATA
 endif
 
 .PHONY: attack test lab notebooks records table
