@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def partition_iid(labels: np.ndarray | Tensor, num_clients: int, *, seed: int = 
 def partition_by_label(
     labels: np.ndarray | Tensor,
     num_clients: int,
-    labels_per_client: int | Sequence[Collection[int]] = 2,
+    labels_per_client: int | Sequence[Collection[int]] | None = None,
     *,
     seed: int = 0,
 ) -> list[np.ndarray]:
@@ -164,8 +165,8 @@ def partition_by_label(
         labels: int of shape (N,).
         num_clients: from 1 to N.
         labels_per_client: either how many labels each client holds (client i gets the i-th run of that many, starting
-            over after the last label), or the labels of each client, spelled out. The samples of a label are dealt
-            out evenly among the clients that hold it.
+            over after the last label), or the labels of each client, spelled out; by default as many as it takes that
+            no label is left over. The samples of a label are dealt out evenly among the clients that hold it.
         seed: of the shuffle.
 
     Returns:
@@ -176,6 +177,8 @@ def partition_by_label(
     """
     labels = _check_partition(labels, num_clients)
     present = [int(label) for label in np.unique(labels)]
+    if labels_per_client is None:
+        labels_per_client = math.ceil(len(present) / num_clients)
     if isinstance(labels_per_client, int):
         if not 1 <= labels_per_client <= len(present):
             raise ValueError(f"labels_per_client is {labels_per_client}: it must be from 1 to {len(present)}")
@@ -212,18 +215,21 @@ def partition_dirichlet(
         One sorted int64 array of indices for each client, disjoint and together complete.
 
     Raises:
-        ValueError: alpha is not positive, there are more clients than samples, or a client would stay empty.
+        ValueError: alpha is not positive, there are more clients than samples, or a client stays empty in 100 draws.
     """
     labels = _check_partition(labels, num_clients)
     if not alpha > 0 or not np.isfinite(alpha):
         raise ValueError(f"alpha is {alpha}: it must be a finite number greater than 0 (0.1 is uneven, 100 nearly IID)")
     rng = np.random.default_rng(seed)
-    shares: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
-    for label in np.unique(labels):
-        samples = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.cumsum(rng.dirichlet(np.full(num_clients, alpha)))[:-1] * len(samples)
-        for share, part in zip(shares, np.split(samples, cuts.astype(int)), strict=True):
-            share.append(part)
+    for _ in range(100):  # a small alpha leaves a client empty now and then: draw again
+        shares: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
+        for label in np.unique(labels):
+            samples = rng.permutation(np.flatnonzero(labels == label))
+            cuts = np.cumsum(rng.dirichlet(np.full(num_clients, alpha)))[:-1] * len(samples)
+            for share, part in zip(shares, np.split(samples, cuts.astype(int)), strict=True):
+                share.append(part)
+        if all(sum(map(len, share)) for share in shares):
+            break
     return _collect(shares)
 
 

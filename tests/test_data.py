@@ -122,7 +122,13 @@ def test_by_label_gives_each_client_its_labels_only():
     assert 3 not in LABELS[attacker]
     counts = np.bincount(LABELS[victim], minlength=10)
     assert counts[3] == 40 and set(np.delete(counts, 3)) == {20}
-    assert [set(LABELS[part]) for part in partition_by_label(LABELS, 5, 2)] == [{2 * i, 2 * i + 1} for i in range(5)]
+    assert [set(LABELS[part]) for part in partition_by_label(LABELS, 5)] == [{2 * i, 2 * i + 1} for i in range(5)]
+    assert [set(LABELS[part]) for part in partition_by_label(LABELS, 20)] == [{i % 10} for i in range(20)]
+
+
+def test_a_draw_that_leaves_a_client_empty_is_drawn_again():
+    for seed in range(20):
+        assert min(map(len, partition_dirichlet(LABELS, 10, 0.1, seed=seed))) > 0
 
 
 def test_a_small_alpha_is_more_uneven_than_a_large_one():
