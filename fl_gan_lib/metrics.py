@@ -110,7 +110,7 @@ class Yardsticks:
         """The Fréchet distance that `num_samples` real images would have to the reference.
 
         For two sets of n and m images from one source the distance is all bias, and proportional to 1/n + 1/m (the
-        1/n law of Chong and Forsyth 2020, section 3); `halves` measures the constant.
+        1/n law of Chong and Forsyth 2020); `halves` measures the constant.
         """
         size = len(self.features)
         return self.halves * (1 / num_samples + 1 / size) / (4 / size)
