@@ -5,7 +5,8 @@
 #   make lab        JupyterLab on notebooks/
 #   make notebooks  execute all notebooks again, in place
 #   make records    run the attack on all ten digits again, into notebooks/runs, and draw the README's pictures
-#   make table      attack, honest baseline and oracle for digits 3 and 9 and five seeds, into notebooks/runs/seeds.csv
+#   make table      attack, honest baseline and oracle for all digits and several seeds, into notebooks/runs/seeds.csv
+#   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -25,7 +26,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab notebooks records table
+.PHONY: attack test lab notebooks records table anatomy
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -47,11 +48,14 @@ notebooks: $(READY)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 records: $(READY)
-	$(BIN)/python -m fl_gan_lib record --folder notebooks/runs
+	$(BIN)/python -m fl_gan_lib table --kinds attack --seeds 0 --csv notebooks/runs/seeds.csv
 	$(BIN)/python -m fl_gan_lib pictures --folder notebooks/runs --images img
 
 table: $(READY)
 	$(BIN)/python -m fl_gan_lib table --csv notebooks/runs/seeds.csv
+
+anatomy: $(READY)
+	$(BIN)/python -m fl_gan_lib anatomy --csv notebooks/runs/anatomy.csv
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'

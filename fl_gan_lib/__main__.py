@@ -1,81 +1,82 @@
-"""The commands behind the Makefile: `python -m fl_gan_lib record`, `pictures`, `table` and `summary`."""
+"""The commands behind the Makefile: `python -m fl_gan_lib table`, `anatomy`, `pictures` and `summary`."""
 
 from __future__ import annotations
 
 import argparse
-import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from fl_gan_lib.figures import plot_comparison, plot_emergence
-from fl_gan_lib.records import AttackRecord, load_records, record_path
+from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence
+from fl_gan_lib.records import AttackRecord, load_records
 
 RECORDS = Path("notebooks/runs")
+KINDS = ["attack", "honest", "oracle"]
 
 
 def main() -> None:
+    arguments = _parser().parse_args()
+    match arguments.command:
+        case "summary":
+            print(summarise(AttackRecord.load(arguments.record)))
+        case "pictures":
+            draw_pictures(arguments.folder, arguments.images)
+        case "table":
+            from fl_gan_lib.experiments import compare_digits
+
+            compare_digits(
+                _cases(arguments.digits, arguments.seeds),
+                kinds=arguments.kinds,
+                rounds=arguments.rounds,
+                path=arguments.csv,
+                num_workers=arguments.workers,
+            )
+        case "anatomy":
+            from fl_gan_lib.experiments import SETTINGS, compare_settings
+
+            compare_settings(
+                arguments.settings or list(SETTINGS),
+                seeds=arguments.seeds or range(3),
+                rounds=arguments.rounds,
+                path=arguments.csv,
+                num_workers=arguments.workers,
+            )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fl_gan_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    record = commands.add_parser("record", help="run the attack on some digits and save the records")
-    record.add_argument("--digits", type=int, nargs="+", default=list(range(10)), choices=range(10), metavar="DIGIT")
-    record.add_argument("--dataset", default="mnist-5k", choices=["mnist-5k", "mnist"])
-    record.add_argument("--rounds", type=int, default=None)
-    record.add_argument("--seed", type=int, default=0)
-    record.add_argument("--folder", type=Path, default=RECORDS)
+    summary = commands.add_parser("summary", help="say in a few lines what a recorded attack recovered")
+    summary.add_argument("record", type=Path)
     pictures = commands.add_parser("pictures", help="draw the README's pictures from the records")
     pictures.add_argument("--folder", type=Path, default=RECORDS)
     pictures.add_argument("--images", type=Path, default=Path("img"))
-    table = commands.add_parser(
-        "table", help="attack, honest baseline and oracle for digits and seeds: a row of csv each"
-    )
-    table.add_argument("--digits", type=int, nargs="+", default=[3, 9], choices=range(10), metavar="DIGIT")
-    table.add_argument("--seeds", type=int, nargs="+", default=list(range(5)), metavar="SEED")
-    table.add_argument("--rounds", type=int, default=None)
-    table.add_argument("--csv", type=Path, default=RECORDS / "seeds.csv")
-    summary = commands.add_parser("summary", help="say in a few lines what a recorded attack recovered")
-    summary.add_argument("record", type=Path)
-    arguments = parser.parse_args()
-    if arguments.command == "summary":
-        print(summarise(AttackRecord.load(arguments.record)))
-        return
-    if arguments.command == "pictures":
-        draw_pictures(arguments.folder, arguments.images)
-        return
-    if arguments.command == "table":
-        write_table(arguments.digits, arguments.seeds, arguments.rounds, arguments.csv)
-        return
-    from fl_gan_lib.attack import run_attack
+    table = commands.add_parser("table", help="attack, honest baseline and oracle as csv, and the records of seed 0")
+    table.add_argument("--digits", type=int, nargs="+", default=range(10), choices=range(10), metavar="DIGIT")
+    table.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    anatomy = commands.add_parser("anatomy", help="the settings that notebook 05 compares, as csv")
+    anatomy.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
+    for sweep, file in ((table, "seeds.csv"), (anatomy, "anatomy.csv")):
+        sweep.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
+        sweep.add_argument("--rounds", type=int)
+        sweep.add_argument("--csv", type=Path, default=RECORDS / file)
+        sweep.add_argument("--workers", type=int, help="processes; by default one a CPU core")
+    return parser
 
-    for digit in arguments.digits:
-        result = run_attack(digit, dataset=arguments.dataset, rounds=arguments.rounds, seed=arguments.seed)
-        print(summarise(result))
-        print(f"saved {result.save(record_path(arguments.folder, digit))}")
+
+def _cases(digits: Iterable[int], seeds: Sequence[int] | None) -> list[tuple[int, int]]:
+    """(digit, seed): by default three seeds, and five for the two digits of the README's pictures."""
+    cases = [(digit, seed) for digit in digits for seed in seeds or range(5 if digit in (3, 9) else 3)]
+    return sorted(cases, key=lambda case: case[1])
 
 
 def draw_pictures(folder: Path, images: Path) -> None:
-    """All digits emerging, and the seed's arrangement for 3 and 9."""
+    """All digits emerging, as a strip and in motion, and the comparisons of 3 and 9."""
     records = load_records(folder)
     images.mkdir(parents=True, exist_ok=True)
     plot_emergence(records).savefig(images / "emergence.png", dpi=100)
+    save_emergence(records, images / "emergence.gif")
     for digit in records.keys() & {3, 9}:
         plot_comparison(records[digit]).savefig(images / f"comparison_{digit}.png", dpi=100)
-
-
-def write_table(digits: list[int], seeds: list[int], rounds: int | None, path: Path) -> None:
-    """Measure attack, honest baseline and oracle side by side, on mnist-5k, and write the rows as they come."""
-    from fl_gan_lib.attack import run_attack
-    from fl_gan_lib.baselines import honest_accuracy, run_oracle
-
-    rows = []
-    for digit, seed in itertools.product(digits, seeds):
-        honest = honest_accuracy(digit, rounds=rounds, seed=seed)
-        for run in (run_attack, run_oracle):
-            record = run(digit, rounds=rounds, seed=seed)
-            row = {"kind": record.config["kind"], "digit": digit, "seed": seed, "honest_accuracy": honest}
-            rows.append(row | record.metrics.iloc[-1].to_dict())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).round(4).to_csv(path, index=False)
 
 
 def summarise(record: AttackRecord) -> str:

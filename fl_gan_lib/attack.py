@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
-from tqdm.auto import tqdm
 
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label, to_uint8
-from fl_gan_lib.federation import Client, Round, Update, accuracy, federate
-from fl_gan_lib.metrics import check_digit, evaluate_samples
+from fl_gan_lib.federation import Client, Update, accuracy, federate
+from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, Classifier, Generator
+from fl_gan_lib.recording import record_run
 from fl_gan_lib.records import AttackRecord
 
 DEFAULT_ROUNDS = 200
 GENERATOR_STEPS = 12
-BATCH_SIZE = 64
-NUM_SHOWN = 20
-NUM_JUDGED = 500
+BATCH_SIZE = 32
 
 
 class AveragedGenerator:
@@ -37,10 +33,13 @@ class AveragedGenerator:
     Args:
         total_steps: over which the learning rate falls.
         learning_rate: of Adam, with the betas of DCGAN (0.5, 0.999).
+        make_model: makes a network that takes latent vectors (N, 100) to images (N, 1, 28, 28).
     """
 
-    def __init__(self, total_steps: int, *, learning_rate: float = 1e-3) -> None:
-        self.model = Generator()
+    def __init__(
+        self, total_steps: int, *, learning_rate: float = 1e-3, make_model: Callable[[], nn.Module] = Generator
+    ) -> None:
+        self.model = make_model()
         self.average = AveragedModel(
             self.model,
             avg_fn=lambda mean, new, steps: mean + (new - mean) * max(0.005, 9 / (10 + float(steps))),
@@ -65,7 +64,9 @@ class AveragedGenerator:
     @torch.no_grad()
     def draw(self, num_images: int) -> Tensor:
         """Fakes of the generator as it stands: (num_images, 1, 28, 28) in [-1, 1]."""
-        return self.model(torch.randn(num_images, LATENT_DIM, device=next(self.model.parameters()).device))
+        # At least a mini-batch: the statistics of batch norm in training mode need one.
+        latents = torch.randn(max(num_images, BATCH_SIZE), LATENT_DIM, device=next(self.model.parameters()).device)
+        return self.model(latents)[:num_images]
 
     @torch.no_grad()
     def render(self, latents: Tensor) -> np.ndarray:
@@ -82,16 +83,19 @@ class GANAttacker(Client):
     The victim's next update then has to tell fakes from real ones better, and so gives more away (Hitaj et al. 2017,
     algorithm 1). It holds its own images, what it received, and nothing else.
 
-    While the injection is at its height, the global model takes real images of the target for fakes. So in the second
-    half of the rounds the number of fakes falls to a tenth: the finished model reads the target again.
+    While it injects, the global model takes many real images of the target for fakes. So in the last tenth of the
+    rounds the attacker does as an honest client does, and its generator stays as it is: the finished model reads the
+    target again.
 
     Args:
         dataset: the attacker's own images, without the target.
         target: the digit to draw, 0 to 9.
-        num_rounds: how many rounds the federation has announced; learning rate and injection fall over them.
+        num_rounds: how many rounds the federation has announced.
         inject: False leaves out (2), the paper's passive attack.
-        generator_steps: mini-batches of 64 fakes a round.
-        fakes_per_image: injected fakes a round for each own image, in the first half of the rounds.
+        generator_steps: mini-batches of fakes a round.
+        fakes_per_image: injected fakes a round for each own image.
+        fake_label: of the injected fakes; a digit of its own where the model has no spare output.
+        make_generator: see `AveragedGenerator`.
         client_options: as for `Client`.
 
     Raises:
@@ -107,6 +111,8 @@ class GANAttacker(Client):
         inject: bool = True,
         generator_steps: int = GENERATOR_STEPS,
         fakes_per_image: float = 2 / 9,
+        fake_label: int = FAKE_LABEL,
+        make_generator: Callable[[], nn.Module] = Generator,
         **client_options: Any,
     ) -> None:
         super().__init__(dataset, **client_options)
@@ -114,29 +120,46 @@ class GANAttacker(Client):
         if len(dataset.images_of(target)):
             raise ValueError(f"the attacker holds images of its target {target}: take them out, or there is no attack")
         self.target = target
-        self.num_rounds = num_rounds
         self.inject = inject
         self.generator_steps = generator_steps
         self.num_fakes = round(fakes_per_image * len(dataset))
-        self.generator = AveragedGenerator(num_rounds * generator_steps)
+        self.fake_label = fake_label
+        self.active_rounds = count_active_rounds(num_rounds)
+        self.generator = AveragedGenerator(self.active_rounds * generator_steps, make_model=make_generator)
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train the generator on `global_model`, which stays as it is, then train locally on images and fakes."""
-        discriminator = copy.deepcopy(global_model).eval().requires_grad_(False)
-        for _ in range(self.generator_steps):
-            self.generator.step(discriminator, self.target)
-        own = self.dataset = self.dataset.to(next(discriminator.parameters()).device)
-        images, labels = own.images, own.labels
-        if self.inject:
-            second_half = min(1.0, max(0.0, 2 * round / self.num_rounds - 1))
-            fakes = self.generator.draw(max(2, math.ceil(self.num_fakes * (1 - 0.9 * second_half))))
-            images = torch.cat([images, fakes])
-            labels = torch.cat([labels, torch.full((len(fakes),), FAKE_LABEL, device=labels.device)])
-        return self._train(global_model, images, labels)
+        received = self._receive(global_model)
+        own = self.dataset = self.dataset.to(next(received.parameters()).device)
+        images, labels, num_fakes = own.images, own.labels, 0
+        if round <= self.active_rounds:
+            discriminator = copy.deepcopy(received).eval().requires_grad_(False)
+            for _ in range(self.generator_steps):
+                self.generator.step(discriminator, self.target)
+            if self.inject:
+                images, labels = self._mix()
+                num_fakes = self.num_fakes
+        return self._train(global_model, images, labels, num_examples=len(own) + num_fakes)
+
+    def _mix(self) -> tuple[Tensor, Tensor]:
+        """What this round's mini-batches take from the own images and the fakes; no other fake is drawn."""
+        own = self.dataset
+        picked = torch.randperm(len(own) + self.num_fakes)[: self.local_steps * self.batch_size]
+        mine = picked[picked < len(own)].to(own.labels.device)
+        fakes = self.generator.draw(len(picked) - len(mine))
+        fake_labels = torch.full((len(fakes),), self.fake_label, device=own.labels.device)
+        return torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels])
 
 
 def split_participants(
-    labels: Tensor, target: int, *, num_honest: int = 1, split: str = "all-but-target", seed: int = 0
+    labels: Tensor,
+    target: int,
+    *,
+    num_honest: int = 1,
+    split: str = "all-but-target",
+    images_per_client: int | None = None,
+    target_images: int | None = None,
+    seed: int = 0,
 ) -> list[np.ndarray]:
     """Deal the training images out to the honest clients and, last, the attacker.
 
@@ -146,6 +169,8 @@ def split_participants(
         num_honest: honest clients, at least 1; the first is called the victim.
         split: `"all-but-target"`: the honest clients hold all ten digits, the attacker nine. `"paper"`: the honest
             clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, MNIST experiments).
+        images_per_client: each participant keeps only that many images, drawn at random; by default all are dealt out.
+        target_images: each honest client keeps only that many images of the target; by default all of its share.
         seed: of the shuffle.
 
     Returns:
@@ -166,7 +191,68 @@ def split_participants(
     honest, attacker = holdings[split]
     if target not in honest:
         raise ValueError(f"in the split {split!r} nobody but the attacker holds {target}: choose one of {list(honest)}")
-    return partition_by_label(labels, num_honest + 1, [honest] * num_honest + [attacker], seed=seed)
+    parts = partition_by_label(labels, num_honest + 1, [honest] * num_honest + [attacker], seed=seed)
+    rng = np.random.default_rng(seed)
+    if target_images is not None:
+        wanted = np.asarray(labels) == target
+        parts = [
+            np.concatenate([part[~wanted[part]], _choose(rng, part[wanted[part]], target_images, "target_images")])
+            for part in parts[:-1]
+        ] + parts[-1:]
+    if images_per_client is not None:
+        parts = [_choose(rng, part, images_per_client, "images_per_client") for part in parts]
+    return [np.sort(part) for part in parts]
+
+
+def _choose(rng: np.random.Generator, indices: np.ndarray, size: int, name: str) -> np.ndarray:
+    if not 1 <= size <= len(indices):
+        raise ValueError(f"{name} is {size}: it must be from 1 to {len(indices)}, what a client's share holds")
+    return rng.choice(indices, size, replace=False)
+
+
+def build_federation(
+    train: ImageDataset,
+    target: int,
+    *,
+    num_rounds: int = DEFAULT_ROUNDS,
+    inject: bool = True,
+    seed: int = 0,
+    device: str = "auto",
+    make_model: Callable[[], nn.Module] = Classifier,
+    make_attacker: Callable[..., GANAttacker] = GANAttacker,
+    client_options: Mapping[str, Any] | None = None,
+    **split_options: Any,
+) -> tuple[nn.Module, list[Client]]:
+    """The global model and the participants of an attack, ready for `federate`.
+
+    Args:
+        train: the images to deal out.
+        target: the digit that the attacker lacks and wants, 0 to 9.
+        num_rounds: how many rounds the federation announces.
+        inject: whether the attacker injects its fakes (the active attack).
+        seed: of the split and of the weights.
+        device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
+        make_model: the model that the federation trains.
+        make_attacker: called like `GANAttacker`.
+        client_options: for each participant, the attacker included, as for `Client`.
+        split_options: as for `split_participants`.
+
+    Returns:
+        The model, and the clients: the honest ones and, last, the attacker. Each holds its own copy of its images.
+
+    Raises:
+        ValueError: an argument is out of range, or no honest client holds the target.
+    """
+    options = dict(client_options or {})
+    parts = split_participants(train.labels, target, seed=seed, **split_options)
+    datasets = [train.subset(part) for part in parts]
+    if not any(len(dataset.images_of(target)) for dataset in datasets[:-1]):
+        raise ValueError(f"no honest client holds an image of {target}: give each more images")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = make_model().to(pick_device(device))
+        attacker = make_attacker(datasets[-1], target, num_rounds=num_rounds, inject=inject, **options)
+    return model, [*(Client(dataset, **options) for dataset in datasets[:-1]), attacker]
 
 
 def run_attack(
@@ -176,10 +262,11 @@ def run_attack(
     rounds: int | None = None,
     num_honest: int = 1,
     inject: bool = True,
-    split: str = "all-but-target",
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
+    num_frames: int = 24,
+    **options: Any,
 ) -> AttackRecord:
     """Run the whole attack: load the data, deal it out, train the federation, and measure what leaks.
 
@@ -187,12 +274,14 @@ def run_attack(
         target: the digit that the attacker lacks and wants, 0 to 9.
         dataset: `"mnist-5k"` or `"mnist"`, see `data.load_dataset`.
         rounds: of federated averaging; by default 200.
-        num_honest, split: see `split_participants`.
+        num_honest: honest clients, see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
         seed: of the split, the weights and every round. On a CPU, the same seed, machine and number of threads give the
             same bits.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         progress: show a bar, and a line for each recorded round.
+        num_frames: how many rounds to record at the most, see `recording.snapshot_rounds`.
+        options: as for `build_federation`, for another split, model, attacker or protocol.
 
     Returns:
         The record. After an interrupt (Ctrl-C, or the stop button) it reaches as far as the last recorded round.
@@ -202,90 +291,22 @@ def run_attack(
     """
     rounds = check_rounds(rounds)
     train, test = load_dataset(dataset)
-    parts = split_participants(train.labels, target, num_honest=num_honest, split=split, seed=seed)
-    datasets = [train.subset(part) for part in parts]
+    options["num_honest"] = num_honest
+    model, clients = build_federation(
+        train, target, num_rounds=rounds, inject=inject, seed=seed, device=device, **options
+    )
+    *honest, attacker = clients
     target_test = test.subset(torch.nonzero(test.labels == target).squeeze(1))
-    place = pick_device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Classifier().to(place)
-        attacker = GANAttacker(datasets[-1], target, num_rounds=rounds, inject=inject)
-    clients = [*(Client(data) for data in datasets[:-1]), attacker]
-    config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed}
-    config |= {"num_honest": num_honest, "inject": inject, "split": split, "device": str(place)}
+    config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed, "inject": inject}
+    config |= {name: value if isinstance(value, int) else str(value) for name, value in options.items()}
     return record_run(
         federate(model, clients, num_rounds=rounds, seed=seed),
         attacker.generator,
-        private=datasets[0].images_of(target),
-        config=config,
+        private=torch.cat([client.dataset.images_of(target) for client in honest]),
+        config=config | {"device": str(next(model.parameters()).device)},
         evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
         progress=progress,
-    )
-
-
-def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
-    """Which rounds a record keeps: dense at first, when the picture changes fast, and always the last one."""
-    return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()})
-
-
-def record_run(
-    rounds: Iterator[Round],
-    generator: AveragedGenerator,
-    *,
-    private: Tensor,
-    config: dict[str, Any],
-    evaluate: Callable[[], dict[str, float]],
-    progress: bool,
-) -> AttackRecord:
-    """Go through `rounds` and record what `generator` draws after some of them.
-
-    Args:
-        rounds: trains as it is iterated.
-        generator: the one that the rounds train.
-        private: images for the top row of the picture, (n, 1, 28, 28); the first ten are kept.
-        config: goes into the record; needs `kind`, `target`, `dataset`, `rounds` and `seed`.
-        evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
-        progress: show a bar, and a line for each recorded round.
-    """
-    target, num_rounds = config["target"], config["rounds"]
-    keep = snapshot_rounds(num_rounds)
-    random = torch.Generator().manual_seed(config["seed"])
-    shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=random)
-    seconds = 0.0
-    # One tuple a snapshot: an interrupt finds either all of it or nothing.
-    snapshots: list[tuple[dict[str, float], np.ndarray, np.ndarray]] = []
-    try:
-        for round in tqdm(
-            rounds, f"{config['kind']} on {target}", num_rounds, unit="round", leave=False, disable=not progress
-        ):
-            seconds += round.seconds
-            if round.number not in keep:
-                continue
-            judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
-            row = {"round": round.number, "seconds": seconds} | evaluate()
-            row |= evaluate_samples(judged, target, dataset=config["dataset"])
-            snapshots.append((row, generator.render(shown), judged))
-            if progress:
-                tqdm.write(_line(row, num_rounds))
-    except KeyboardInterrupt:
-        if not snapshots:
-            raise
-        tqdm.write(f"stopped: the record reaches as far as round {snapshots[-1][0]['round']} of {num_rounds}")
-    rows, frames, judged_samples = zip(*snapshots, strict=True)
-    return AttackRecord(
-        samples=np.stack(frames),
-        final_samples=judged_samples[-1],
-        private_samples=to_uint8(private[:10]),
-        rounds=np.array([row["round"] for row in rows]),
-        metrics=pd.DataFrame(rows),
-        config=config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
-    )
-
-
-def _line(row: dict[str, float], num_rounds: int) -> str:
-    return (
-        f"round {row['round']:>3}/{num_rounds}  {row['seconds']:4.0f} s  accuracy {row['accuracy']:.3f}  "
-        f"recognition {row['recognition']:.2f}  gap closed {row['gap_closed']:5.2f}  diversity {row['diversity']:.2f}"
+        num_frames=num_frames,
     )
 
 
@@ -295,6 +316,11 @@ def check_rounds(rounds: int | None) -> int:
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: it must be at least 1")
     return rounds
+
+
+def count_active_rounds(num_rounds: int) -> int:
+    """In how many of the rounds the generator is trained: in all but the last tenth."""
+    return num_rounds - round(num_rounds / 10)
 
 
 def pick_device(device: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator
 
@@ -13,31 +14,52 @@ from fl_gan_lib.attack import (
     BATCH_SIZE,
     GENERATOR_STEPS,
     AveragedGenerator,
+    build_federation,
     check_rounds,
+    count_active_rounds,
     pick_device,
-    record_run,
-    split_participants,
 )
 from fl_gan_lib.data import load_dataset
-from fl_gan_lib.federation import Client, Round, accuracy, federate, turn_seed
+from fl_gan_lib.federation import Client, Round, federate, turn_seed
 from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.recording import record_run
 from fl_gan_lib.records import AttackRecord
 
 
-def honest_accuracy(
+def train_honest(
     target: int = 3, *, dataset: str = "mnist-5k", rounds: int | None = None, seed: int = 0, device: str = "auto"
-) -> float:
-    """Test accuracy of the federation of `run_attack` if the attacker were honest: same images, weights and seeds."""
+) -> nn.Module:
+    """The global model that `run_attack` would end with if the attacker were honest: same images, weights, seeds."""
     rounds = check_rounds(rounds)
-    train, test = load_dataset(dataset)
-    clients = [Client(train.subset(part)) for part in split_participants(train.labels, target, seed=seed)]
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = Classifier().to(pick_device(device))
+    train, _ = load_dataset(dataset)
+    model, clients = build_federation(train, target, num_rounds=rounds, seed=seed, device=device)
+    clients[-1] = Client(clients[-1].dataset)
     for _ in federate(model, clients, num_rounds=rounds, seed=seed):
         pass
-    return accuracy(model, test)
+    return model
+
+
+def invert(model: nn.Module, target: int, *, num_images: int = 500, steps: int = 100) -> Tensor:
+    """Plain model inversion: pictures that `model` takes for the target, by gradient ascent on their pixels.
+
+    From nearly grey pictures, with Adam, maximising the log-probability of the target (Fredrikson et al. 2015, section
+    5.2, without their smoothing).
+
+    Returns:
+        (num_images, 1, 28, 28) in [-1, 1].
+    """
+    device = next(model.parameters()).device
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    wanted = torch.full((num_images,), target, device=device)
+    pixels = (0.1 * torch.randn(num_images, 1, 28, 28, device=device)).requires_grad_()
+    optimizer = torch.optim.Adam([pixels], lr=0.05)
+    for _ in range(steps):
+        loss = F.cross_entropy(frozen(pixels.tanh()), wanted)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return pixels.tanh().detach()
 
 
 def run_oracle(
@@ -48,15 +70,17 @@ def run_oracle(
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
+    num_frames: int = 24,
 ) -> AttackRecord:
     """Train the same generator as an ordinary GAN on the victim's own images: the yardstick that the attack aims at.
 
-    As many generator steps as in `run_attack` with the same `rounds`, the same averaging and learning rate, and one
-    step of the discriminator (the same `Classifier`, the target against "fake") after each (Goodfellow et al. 2014,
-    algorithm 1, with the non-saturating loss). Arguments, result and errors are those of `run_attack`.
+    As many generator steps as in `run_attack` with the same `rounds` (whose last tenth trains no generator), the same
+    averaging and learning rate, and one step of the discriminator (the same `Classifier`, the target against "fake")
+    after each (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss). Arguments, result and errors are
+    those of `run_attack`.
     """
     check_digit(target)
-    rounds = check_rounds(rounds)
+    rounds = count_active_rounds(check_rounds(rounds))
     train, _ = load_dataset(dataset)
     private = train.images_of(target).to(pick_device(device))
     with torch.random.fork_rng():
@@ -72,6 +96,7 @@ def run_oracle(
         config=config,
         evaluate=lambda: {"accuracy": float("nan"), "target_accuracy": float("nan")},
         progress=progress,
+        num_frames=num_frames,
     )
 
 

@@ -50,50 +50,82 @@ class Round:
 class Client:
     """An honest participant: trains the received model on its own images and returns the weights.
 
-    The optimiser (Adam) stays with the client: its moments last from round to round, its model does not.
+    The optimiser (Adam) stays with the client: its moments last from round to round. So does its local model, which
+    shows only where less than everything is downloaded.
 
     Args:
         dataset: the client's own images.
         local_steps: mini-batches of local training a round.
         batch_size: images a mini-batch, or all the images where the client has fewer.
         learning_rate: of Adam.
+        upload_fraction: share of the parameters that the client sends, those that its training changed most; the
+            others it leaves as the server has them (theta_u of Shokri and Shmatikov 2015, section 5). Above 0, at
+            most 1.
+        download_fraction: share of the parameters that the client takes over from the global model, those that differ
+            most from its own (theta_d). The first model is taken over whole. Above 0, at most 1.
 
     Raises:
-        ValueError: the client holds no image.
+        ValueError: the client holds no image, or a fraction is out of range.
     """
 
     def __init__(
-        self, dataset: ImageDataset, *, local_steps: int = 8, batch_size: int = 64, learning_rate: float = 1e-3
+        self,
+        dataset: ImageDataset,
+        *,
+        local_steps: int = 8,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        upload_fraction: float = 1.0,
+        download_fraction: float = 1.0,
     ) -> None:
         if len(dataset) == 0:
             raise ValueError("a client needs at least one image: check the partition that it was made from")
+        for name, fraction in {"upload_fraction": upload_fraction, "download_fraction": download_fraction}.items():
+            if not 0 < fraction <= 1:
+                raise ValueError(f"{name} is {fraction}: it must be above 0, and at most 1 (everything)")
         self.dataset = dataset
         self.local_steps = local_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.upload_fraction = upload_fraction
+        self.download_fraction = download_fraction
         self._model: nn.Module | None = None
         self._optimizer: torch.optim.Optimizer | None = None
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train a copy of `global_model`, which stays as it is, and return the update of this round."""
+        self._receive(global_model)
         self.dataset = self.dataset.to(_device(global_model))
-        return self._train(global_model, self.dataset.images, self.dataset.labels)
+        return self._train(global_model, self.dataset.images, self.dataset.labels, num_examples=len(self.dataset))
 
-    def _train(self, global_model: nn.Module, images: Tensor, labels: Tensor) -> Update:
+    def _receive(self, global_model: nn.Module) -> nn.Module:
+        """Bring the local model up to date, as far as `download_fraction` lets the client see."""
         if self._model is None:
             self._model = copy.deepcopy(global_model)
             self._optimizer = torch.optim.Adam(self._model.parameters(), lr=self.learning_rate)
-        self._model.load_state_dict(global_model.state_dict())
-        self._model.train()
+        elif self.download_fraction == 1:
+            self._model.load_state_dict(global_model.state_dict())
+        else:
+            _add(self._model, _largest(_difference(global_model, self._model), self.download_fraction))
+        return self._model
+
+    def _train(self, global_model: nn.Module, images: Tensor, labels: Tensor, *, num_examples: int) -> Update:
+        """Train the local model, which has received `global_model`, and claim `num_examples` for the update."""
+        model = self._model.train()
+        partial = self.upload_fraction < 1 or self.download_fraction < 1
+        before = copy.deepcopy(model) if partial else None
         losses = []
         for batch in _batches(len(labels), self.batch_size, self.local_steps):
-            loss = F.cross_entropy(self._model(images[batch]), labels[batch])
+            loss = F.cross_entropy(model(images[batch]), labels[batch])
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             losses.append(loss.detach())
-        state = {name: tensor.detach().clone() for name, tensor in self._model.state_dict().items()}
-        return Update(state, len(labels), {"loss": torch.stack(losses).mean().item()})
+        if before is not None:
+            change = _largest(_difference(model, before), self.upload_fraction)
+            model = _add(copy.deepcopy(global_model), change)
+        state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return Update(state, num_examples, {"loss": torch.stack(losses).mean().item()})
 
 
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
@@ -219,6 +251,25 @@ def _batches(num_images: int, batch_size: int, steps: int) -> Iterator[Tensor]:
         for batch in torch.randperm(num_images).split(batch_size)[:steps]:
             yield batch
             steps -= 1
+
+
+def _difference(model: nn.Module, other: nn.Module) -> list[Tensor]:
+    """The parameters of `model` minus those of `other`."""
+    return [p.detach() - q.detach() for p, q in zip(model.parameters(), other.parameters(), strict=True)]
+
+
+def _largest(change: list[Tensor], fraction: float) -> list[Tensor]:
+    """`change` with all but its `fraction` of largest entries, by absolute value over all tensors, set to zero."""
+    sizes = torch.cat([tensor.flatten() for tensor in change]).abs()
+    smallest_kept = sizes.topk(max(1, round(fraction * len(sizes)))).values[-1]
+    return [tensor.where(tensor.abs() >= smallest_kept, 0) for tensor in change]
+
+
+@torch.no_grad()
+def _add(model: nn.Module, change: list[Tensor]) -> nn.Module:
+    for parameter, tensor in zip(model.parameters(), change, strict=True):
+        parameter.add_(tensor)
+    return model
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
 
 from fl_gan_lib.records import AttackRecord
 
@@ -37,6 +39,28 @@ def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Fi
     return _finish(figure)
 
 
+def plot_strips(strips: Mapping[str, np.ndarray], *, columns: int = 10, title: str = "") -> Figure:
+    """A labelled row of images each; labels that begin with "private" are set off in colour.
+
+    Args:
+        strips: label -> uint8 images (n, 28, 28), of which the first `columns` are drawn. A label may have two lines.
+        columns: images a row.
+        title: above all rows.
+    """
+    lines = [line for label in strips for line in label.split("\n")]
+    margin = 0.25 + 0.078 * max(map(len, lines))
+    width, height = 0.62 * columns + margin + 0.1, 0.62 * len(strips)
+    top = 0.15 + 0.27 * len(title.splitlines())
+    figure, axes = plt.subplots(len(strips), 1, figsize=(width, height + top), squeeze=False)
+    figure.subplots_adjust(left=margin / width, right=0.99, top=height / (height + top), bottom=0.01, hspace=0.06)
+    for axis, (label, strip) in zip(axes[:, 0], strips.items(), strict=True):
+        _draw_tiles(axis, tile(strip[:columns], columns))
+        colour = BLUE if label.startswith("private") else ORANGE
+        axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", color=colour, fontsize=11)
+    figure.suptitle(title, fontsize=13, x=(margin + 0.31 * columns) / width, y=0.99, va="top")
+    return _finish(figure)
+
+
 def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int = 10) -> Figure:
     """The attack in one picture: private images on top, and below them fakes, row by row through the rounds.
 
@@ -44,24 +68,12 @@ def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int =
     the last are always there.
     """
     rows = np.unique(np.linspace(0, len(record.rounds) - 1, num_rounds).round().astype(int))
-    height = 0.62 * (len(rows) + 1) + 1.0
-    figure, axes = plt.subplots(len(rows) + 1, 1, figsize=(0.62 * columns + 1.9, height))
-    figure.subplots_adjust(left=1.7 / figure.get_figwidth(), right=0.99, top=0.86, bottom=0.01, hspace=0.06)
-    labels = ["private"]
-    labels += [f"round {record.rounds[row]}\ngap closed {record.metrics['gap_closed'].iloc[row]:.2f}" for row in rows]
-    strips = [record.private_samples, *(record.samples[row] for row in rows)]
-    for axis, label, strip in zip(axes, labels, strips, strict=True):
-        _draw_tiles(axis, tile(strip[:columns], columns))
-        colour = BLUE if label == "private" else ORANGE
-        axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", color=colour, fontsize=11)
     source = "the attacker's" if record.config["kind"] == "attack" else "the oracle's"
-    figure.suptitle(
-        f"Top row: the victim's private {record.target}s\nBelow: {source} fakes, round by round", fontsize=13, x=0.55
-    )
-    # The gap between what is private and what is drawn must be seen before the labels are read.
-    first = axes[0].get_position()
-    axes[0].set_position([first.x0, first.y0 + 0.012, first.width, first.height])
-    return _finish(figure)
+    gaps = record.metrics["gap_closed"]
+    strips = {"private": record.private_samples}
+    strips |= {f"round {record.rounds[row]}\ngap closed {gaps.iloc[row]:.2f}": record.samples[row] for row in rows}
+    title = f"Top row: the victim's private {record.target}s\nBelow: {source} fakes, round by round"
+    return plot_strips(strips, columns=columns, title=title)
 
 
 def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
@@ -71,11 +83,9 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) 
         ValueError: the records are not of the same rounds.
     """
     digits = sorted(records)
-    first = records[digits[0]]
-    if any(not np.array_equal(record.rounds, first.rounds) for record in records.values()):
-        raise ValueError("the records are of different rounds: make them alike, or draw them one by one")
+    rounds = _common_rounds(records)
     figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
-    rows = np.unique(np.linspace(0, len(first.rounds) - 1, num_rounds).round().astype(int))
+    rows = np.unique(np.linspace(0, len(rounds) - 1, num_rounds).round().astype(int))
     blank = np.full((28, 28), 255, np.uint8)
     strips = [
         np.stack([*(records[digit].samples[row, 0] for row in rows), blank, records[digit].private_samples[0]])
@@ -83,13 +93,37 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) 
     ]
     _draw_tiles(axes, tile(np.concatenate(strips), len(rows) + 2))
     ticks = [*range(len(rows)), len(rows) + 1]
-    axes.set_xticks([16 + 30 * tick for tick in ticks], [*map(str, first.rounds[rows]), "private"])
+    axes.set_xticks([16 + 30 * tick for tick in ticks], [*map(str, rounds[rows]), "private"])
     axes.set_yticks([16 + 30 * row for row in range(len(digits))], map(str, digits))
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_xlabel("round of the federation", loc="left")
     axes.xaxis.set_label_position("top")
     axes.set_ylabel("digit that the attacker lacks")
     return _finish(figure)
+
+
+def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num_rows: int = 3) -> None:
+    """An animated GIF of all attacked digits: private images on top, and below them the fakes, round after round.
+
+    A column a digit; each place below the top row follows one latent vector. The last round stays for three seconds.
+
+    Raises:
+        ValueError: the records are not of the same rounds.
+    """
+    digits = sorted(records)
+    rounds = _common_rounds(records)
+    top = [records[digit].private_samples[0] for digit in digits]
+    frames = []
+    for index, number in enumerate(rounds):
+        rows = [records[digit].samples[index, row] for row in range(num_rows) for digit in digits]
+        blank = [np.full((28, 28), 255, np.uint8)] * len(digits)
+        picture = Image.fromarray(tile(np.stack([*top, *blank, *rows]), len(digits)))
+        picture = picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
+        text = f"above: private images        below: the attacker's fakes, round {number}"
+        ImageDraw.Draw(picture).text((8, 80), text, fill=0, font=ImageFont.load_default(size=18))
+        frames.append(picture.quantize(16))  # sixteen greys are enough for digits
+    durations = [250] * (len(frames) - 1) + [3000]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
@@ -150,6 +184,13 @@ def plot_curves(
     # Beside the curves: they fill the plot.
     figure.legend(loc="outside right upper")
     return _finish(figure)
+
+
+def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
+    rounds, *others = (record.rounds for record in records.values())
+    if not all(np.array_equal(rounds, other) for other in others):
+        raise ValueError("the records are of different rounds: make them alike, or draw them one by one")
+    return rounds
 
 
 def _draw_tiles(axes: plt.Axes, canvas: np.ndarray) -> None:

@@ -93,7 +93,7 @@ class Yardsticks:
         features: the judge's features of the reference images, (n, 128): on mnist-5k all 500 images of the digit, on
             mnist the test images.
         members: the training images of the digit, all in the hands of the honest clients, (m, 784).
-        held_out: the test images of the digit, which nobody trained on, (k, 784), cut to as many as `members`.
+        held_out: the test images of the digit, which nobody trained on, (k, 784).
         pixel_distance: mean pairwise pixel distance of the reference images.
         halves: Fréchet distance between two random halves of the reference images (mean over ten halvings).
         other: Fréchet distance from another digit's images (digit + 5 modulo 10) to the reference.
@@ -130,20 +130,24 @@ def yardsticks(digit: int, dataset: str) -> Yardsticks:
     return Yardsticks(
         features=features,
         members=members,
-        held_out=held_out[: len(members)],
+        held_out=held_out,
         pixel_distance=_pairwise_distance(reference.flatten(1)),
         halves=float(np.mean([frechet_distance(a, b) for a, b in halvings])),
         other=frechet_distance(other, features),
     )
 
 
-def evaluate_samples(samples: np.ndarray, target: int, *, dataset: str = "mnist-5k") -> dict[str, float]:
+def evaluate_samples(
+    samples: np.ndarray, target: int, *, dataset: str = "mnist-5k", members: Tensor | None = None
+) -> dict[str, float]:
     """Measure how much of a digit a set of fakes gives away.
 
     Args:
         samples: uint8 of shape (n, 28, 28), at least 2; quote numbers from at least 500 only.
         target: the digit that the attacker was after, 0 to 9.
         dataset: the data set that the victim's images came from.
+        members: the images of the digit that the honest clients trained on, (m, 1, 28, 28) in [-1, 1]; by default all
+            training images of the digit.
 
     Returns:
         `recognition`: share of samples that the judge reads as the target, 0 to 1. Never quote it alone.
@@ -177,7 +181,9 @@ def evaluate_samples(samples: np.ndarray, target: int, *, dataset: str = "mnist-
         "frechet_other": real.other,
         "gap_closed": 1 - (distance - nearest) / (real.other - nearest),
         "diversity": _pairwise_distance(images.flatten(1)) / real.pixel_distance,
-        "membership_gap": _membership_gap(images.flatten(1), real),
+        "membership_gap": _membership_gap(
+            images.flatten(1), real.members if members is None else members.flatten(1).cpu(), real.held_out
+        ),
     }
 
 
@@ -202,10 +208,13 @@ def _pairwise_distance(flat: Tensor) -> float:
     return torch.pdist(flat[:1000]).mean().item()
 
 
-def _membership_gap(flat: Tensor, real: Yardsticks) -> float:
-    # Nearest of few is farther than nearest of many: compare with as many members as held-out images, all in turn.
-    size = len(real.held_out)
-    to_members = [
-        torch.cdist(flat, chunk).min(1).values.mean() for chunk in real.members.split(size) if len(chunk) == size
-    ]
-    return (torch.stack(to_members).mean() / torch.cdist(flat, real.held_out).min(1).values.mean()).item()
+def _membership_gap(flat: Tensor, members: Tensor, held_out: Tensor) -> float:
+    # The nearest of few is farther than the nearest of many: compare with shares of one size, all in turn.
+    size = min(len(members), len(held_out))
+    to_members, to_held_out = (
+        torch.stack(
+            [torch.cdist(flat, share).min(1).values.mean() for share in real.split(size) if len(share) == size]
+        ).mean()
+        for real in (members, held_out)
+    )
+    return (to_members / to_held_out).item()

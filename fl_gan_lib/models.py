@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 NUM_OUTPUTS = 11
 FAKE_LABEL = 10
 LATENT_DIM = 100
+
+
+class PixelConv2d(nn.Conv2d):
+    """`nn.Conv2d` for grey pictures (one input channel, no padding, stride 1), as a matrix product.
+
+    The same function with the same parameters. The gradient with respect to the *pixels*, which a generator lives on,
+    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way twice.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = F.unfold(images, self.kernel_size).transpose(1, 2)
+        height, width = (size - kernel + 1 for size, kernel in zip(images.shape[2:], self.kernel_size, strict=True))
+        return F.linear(patches, self.weight.flatten(1), self.bias).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class PixelConvTranspose2d(nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` onto grey pictures (one output channel, doubling the size), as a matrix product."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        patches = F.linear(features.permute(0, 2, 3, 1).flatten(1, 2), self.weight.flatten(1).t())
+        size = [2 * side for side in features.shape[2:]]
+        pixels = F.fold(patches.transpose(1, 2), size, self.kernel_size, padding=self.padding, stride=self.stride)
+        return pixels + self.bias[:, None, None]
 
 
 class Classifier(nn.Sequential):
@@ -19,11 +43,14 @@ class Classifier(nn.Sequential):
 
     The published order is tanh, then max-pool. As tanh is increasing, the two commute, and pooling first
     spares three quarters of the tanh evaluations.
+
+    Args:
+        num_outputs: 11, or 10 for a federation that has no spare output.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_outputs: int = NUM_OUTPUTS) -> None:
         super().__init__(
-            nn.Conv2d(1, 32, kernel_size=5),  # (N, 32, 24, 24)
+            PixelConv2d(1, 32, kernel_size=5),  # (N, 32, 24, 24)
             nn.MaxPool2d(2),
             nn.Tanh(),
             nn.Conv2d(32, 64, kernel_size=5),  # (N, 64, 8, 8)
@@ -32,7 +59,7 @@ class Classifier(nn.Sequential):
             nn.Flatten(),
             nn.Linear(64 * 4 * 4, 128),
             nn.Tanh(),
-            nn.Linear(128, NUM_OUTPUTS),
+            nn.Linear(128, num_outputs),
         )
         # Channels last is about twice as fast on a CPU, and only a layout: shapes and values stay the same.
         self.to(memory_format=torch.channels_last)
@@ -53,7 +80,7 @@ class Generator(nn.Sequential):
             nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
             nn.BatchNorm2d(32),
             nn.ReLU(),
-            nn.ConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),  # (N, 1, 28, 28)
+            PixelConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),  # (N, 1, 28, 28)
             nn.Tanh(),
         )
         self.to(memory_format=torch.channels_last)

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from fl_gan_lib import attack
-from fl_gan_lib.attack import GANAttacker, run_attack, snapshot_rounds, split_participants
-from fl_gan_lib.data import load_dataset
+from fl_gan_lib.attack import GANAttacker, build_federation, run_attack, split_participants
+from fl_gan_lib.data import from_uint8, load_dataset
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
 from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.recording import snapshot_rounds
 
 
 @pytest.fixture
@@ -58,17 +59,23 @@ def test_injection_teaches_the_update_what_fake_looks_like():
     assert fakes < 0.1 and real < 0.1
 
 
-def test_the_injection_fades_in_the_second_half(own_images):
-    attacker = GANAttacker(own_images, 3, num_rounds=10, generator_steps=1)
-    injected = [attacker.fit(Classifier(), round).num_examples - len(own_images) for round in (1, 5, 8, 10, 12)]
-    assert injected[0] == injected[1] == 20 > injected[2] > injected[3] == injected[4] == 2
+def test_in_the_last_tenth_of_the_rounds_the_attacker_does_as_an_honest_client_does(own_images):
+    model = Classifier()
+    attacker = GANAttacker(own_images, 3, num_rounds=20, generator_steps=1)
+    examples = [attacker.fit(model, round).num_examples - len(own_images) for round in (1, 18, 19, 20)]
+    assert examples == [20, 20, 0, 0]
+    assert attacker.generator.average.n_averaged == 2
+    states = []
+    for client in (GANAttacker(own_images, 3, num_rounds=20), Client(own_images)):
+        torch.manual_seed(0)
+        states.append(client.fit(model, 19).state)
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
 
 
 def test_the_attacker_reaches_nothing_of_the_victims():
     train, _ = load_dataset()
-    victim, attacker = (train.subset(part) for part in split_participants(train.labels, 3))
-    client = GANAttacker(attacker, 3, num_rounds=1)
-    client.fit(Classifier(), 1)
+    model, (victim, client) = build_federation(train, 3, num_rounds=1)
+    client.fit(model, 1)
     seen, todo, memory = set(), [client], set()
     while todo:
         for thing in gc.get_referents(todo.pop()):
@@ -80,7 +87,7 @@ def test_the_attacker_reaches_nothing_of_the_victims():
                 memory.add(thing.untyped_storage().data_ptr())
     assert client.dataset.images.untyped_storage().data_ptr() in memory
     assert client.generator.model[0].weight.untyped_storage().data_ptr() in memory
-    for dataset in (train, victim):
+    for dataset in (train, victim.dataset):
         assert dataset.images.untyped_storage().data_ptr() not in memory
     assert 3 not in client.dataset.labels
 
@@ -95,8 +102,35 @@ def test_the_two_splits():
     assert len(split_participants(labels, 3, num_honest=4)) == 5
 
 
+def test_participants_can_be_given_fewer_images():
+    labels = torch.arange(10).repeat(20)
+    whole = split_participants(labels, 3)
+    victim, attacker = split_participants(labels, 3, target_images=5)
+    assert sum(labels[victim] == 3) == 5 and len(victim) == len(whole[0]) - 15
+    assert np.array_equal(attacker, whole[1]) and set(victim) < set(whole[0])
+    parts = split_participants(labels, 3, num_honest=2, images_per_client=30)
+    assert [len(part) for part in parts] == [30, 30, 30]
+    assert 3 not in labels[parts[-1]]
+
+
+def test_another_fake_label_is_injected_where_the_model_has_ten_outputs(own_images):
+    attacker = GANAttacker(own_images, 3, num_rounds=10, generator_steps=1, fake_label=0)
+    _images, labels = attacker._mix()
+    assert labels.max() == 9 and sum(labels == 0) > sum(own_images.labels == 0)
+    update = attacker.fit(Classifier(10), 1)
+    assert update.state["9.weight"].shape == (10, 128)
+
+
+def test_only_the_examples_of_the_mini_batches_are_drawn(own_images):
+    attacker = GANAttacker(own_images, 3, num_rounds=10, local_steps=1, batch_size=40)
+    images, labels = attacker._mix()
+    assert len(images) == len(labels) == 40 and 0 < sum(labels == FAKE_LABEL) < 40
+    images, labels = GANAttacker(own_images, 3, num_rounds=10)._mix()
+    assert len(images) == len(own_images) + 20 and sum(labels == FAKE_LABEL) == 20
+
+
 def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
-    assert snapshot_rounds(1) == [1]
+    assert snapshot_rounds(1) == [1] and snapshot_rounds(200, 1)[-1] == 200
     assert snapshot_rounds(3) == [1, 2, 3]
     rounds = snapshot_rounds(200)
     assert rounds[:4] == [1, 2, 3, 4] and rounds[-1] == 200 and 18 <= len(rounds) <= 24
@@ -111,6 +145,9 @@ def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
         ({"num_honest": 0}, "num_honest is 0"),
         ({"split": "half"}, "unknown split"),
         ({"split": "paper", "target": 7}, "nobody but the attacker holds 7"),
+        ({"target_images": 401}, "target_images is 401"),
+        ({"images_per_client": 0}, "images_per_client is 0"),
+        ({"client_options": {"upload_fraction": 0}}, "upload_fraction is 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_training(arguments, message, monkeypatch):
@@ -161,6 +198,14 @@ def test_more_honest_clients_and_the_papers_split_run():
     record = run_attack(2, rounds=2, num_honest=3, split="paper", inject=False, progress=False)
     assert record.config["num_honest"] == 3 and record.config["split"] == "paper"
     assert len(record.rounds) == 2
+
+
+def test_the_membership_gap_is_of_the_images_that_the_honest_clients_really_hold():
+    few = run_attack(3, rounds=1, target_images=10, progress=False)
+    assert few.metrics["membership_gap"].iloc[-1] == pytest.approx(
+        evaluate_samples(few.final_samples, 3, members=from_uint8(few.private_samples))["membership_gap"], abs=1e-3
+    )
+    assert few.config["target_images"] == 10
 
 
 @pytest.mark.needs_mnist

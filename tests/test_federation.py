@@ -85,6 +85,50 @@ def test_one_client_with_one_step_is_one_step_of_adam(tiny_dataset):
         assert (tensor - reference.state_dict()[name]).abs().mean() < 1e-5
 
 
+def changed(state: dict, other: dict) -> float:
+    """The share of weights in which two states differ."""
+    differs = torch.cat([(state[name] != other[name]).flatten() for name in state])
+    return differs.float().mean().item()
+
+
+def test_a_tenth_is_uploaded_the_largest_changes(tiny_dataset):
+    model = Classifier()
+    torch.manual_seed(0)
+    whole = Client(tiny_dataset).fit(model, 1).state
+    torch.manual_seed(0)
+    tenth = Client(tiny_dataset, upload_fraction=0.1).fit(model, 1).state
+    before = model.state_dict()
+    assert changed(tenth, before) == pytest.approx(0.1, abs=0.001) and changed(whole, before) > 0.9
+    sent = torch.cat([(whole[name] - before[name])[tenth[name] != before[name]].abs() for name in before])
+    kept_back = torch.cat([(whole[name] - before[name])[tenth[name] == before[name]].abs() for name in before])
+    assert sent.min() >= kept_back.max() * 0.999
+    for name in before:
+        torch.testing.assert_close(tenth[name][tenth[name] != before[name]], whole[name][tenth[name] != before[name]])
+
+
+def test_a_tenth_is_downloaded_after_the_first_round_and_the_upload_is_what_was_learned(tiny_dataset):
+    client = Client(tiny_dataset, download_fraction=0.1, learning_rate=1e-3)
+    first = Classifier()
+    assert states_equal(client._receive(first).state_dict(), first.state_dict())
+    other = Classifier()
+    received = copy.deepcopy(client._receive(other).state_dict())
+    assert changed(received, first.state_dict()) == pytest.approx(0.1, abs=0.001)
+    update = client.fit(other, 2)
+    # What the client did not download stays the server's, but for the small steps of its own training.
+    assert max((update.state[name] - tensor).abs().max() for name, tensor in other.state_dict().items()) < 0.05
+
+
+def test_sharing_everything_is_the_plain_protocol(tiny_dataset):
+    model = Classifier()
+    states = []
+    for options in ({}, {"upload_fraction": 1.0, "download_fraction": 1.0}):
+        torch.manual_seed(0)
+        client = Client(tiny_dataset, **options)
+        client.fit(model, 1)
+        states.append(client.fit(model, 2).state)
+    assert states_equal(*states)
+
+
 def run(tiny_dataset, *, disturb: bool = False, seed: int = 0) -> dict:
     torch.manual_seed(0)
     model = Classifier()
@@ -123,6 +167,8 @@ def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=0)
     with pytest.raises(ValueError, match="at least one image"):
         Client(tiny_dataset.subset([]))
+    with pytest.raises(ValueError, match=r"download_fraction is 1\.5"):
+        Client(tiny_dataset, download_fraction=1.5)
 
 
 def test_a_federation_learns_to_read(tiny_dataset):

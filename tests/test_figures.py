@@ -1,6 +1,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from fl_gan_lib.figures import (
     plot_comparison,
@@ -9,6 +10,8 @@ from fl_gan_lib.figures import (
     plot_images,
     plot_metrics,
     plot_partition,
+    plot_strips,
+    save_emergence,
     tile,
 )
 
@@ -42,12 +45,28 @@ def test_records_of_different_rounds_are_not_drawn_as_one(record):
         plot_emergence({3: record, 4: other})
 
 
+def test_the_animation_has_a_frame_for_each_recorded_round(record, tmp_path):
+    save_emergence({3: record, 4: record}, tmp_path / "emergence.gif")
+    with Image.open(tmp_path / "emergence.gif") as animation:
+        assert animation.n_frames == 2 and animation.info["duration"] == 250
+        top = np.asarray(animation.convert("L"))[4:60:2, 4:60:2]
+    assert np.abs(top.astype(int) - record.private_samples[0]).max() <= 16
+
+
+def test_strips_are_labelled_and_set_the_private_ones_off(record):
+    figure = plot_strips({"private": record.private_samples, "a longer\nlabel": record.samples[0]}, title="title")
+    labels = [axis.texts[0] for axis in figure.axes]
+    assert [label.get_text() for label in labels] == ["private", "a longer\nlabel"]
+    assert labels[0].get_color() != labels[1].get_color()
+
+
 @pytest.mark.parametrize(
     "draw",
     [
         lambda record: plot_images(record.private_samples, title="private"),
         lambda record: plot_emergence({3: record, 4: record}),
         lambda record: plot_partition([np.arange(5), np.arange(5, 10)], np.arange(10)),
+        lambda record: plot_strips({"": record.private_samples[:3]}),
         lambda record: plot_curves({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
     ],
 )

@@ -12,11 +12,13 @@ def run(monkeypatch, *arguments: str) -> None:
     main()
 
 
-def test_record_then_summary(monkeypatch, tmp_path, capsys):
-    run(monkeypatch, "record", "--digits", "7", "--rounds", "2", "--folder", str(tmp_path))
+def test_records_then_pictures_then_summary(monkeypatch, tmp_path, capsys):
+    path = str(tmp_path / "seeds.csv")
+    run(monkeypatch, "table", "--digits", "7", "--seeds", "0", "--kinds", "attack", "--rounds", "2", "--csv", path)
     assert list(load_records(tmp_path)) == [7]
     run(monkeypatch, "pictures", "--folder", str(tmp_path), "--images", str(tmp_path / "img"))
     assert (tmp_path / "img" / "emergence.png").stat().st_size > 1000
+    assert (tmp_path / "img" / "emergence.gif").stat().st_size > 1000
     capsys.readouterr()
     run(monkeypatch, "summary", str(tmp_path / "attack_7.npz"))
     lines = capsys.readouterr().out.splitlines()
@@ -31,16 +33,21 @@ def test_the_summary_calls_a_readable_digit_recovered(record):
     assert summarise(record).startswith("Not recovered")
 
 
-def test_the_table_has_a_row_for_each_digit_seed_and_kind(monkeypatch, tmp_path):
-    path = tmp_path / "seeds.csv"
-    run(monkeypatch, "table", "--digits", "7", "--seeds", "1", "--rounds", "2", "--csv", str(path))
-    table = pd.read_csv(path)
-    assert table["kind"].tolist() == ["attack", "oracle"]
-    assert (table["digit"] == 7).all() and (table["seed"] == 1).all() and (table["round"] == 2).all()
-    assert table["honest_accuracy"].between(0.1, 1).all() and table["gap_closed"].notna().all()
+def test_without_seeds_the_table_is_of_thirty_four_cases(monkeypatch):
+    cases = []
+    monkeypatch.setattr("fl_gan_lib.experiments.compare_digits", lambda given, **_: cases.extend(given))
+    run(monkeypatch, "table")
+    assert len(cases) == len(set(cases)) == 34 and (3, 4) in cases and (9, 3) in cases and (1, 3) not in cases
+
+
+def test_the_anatomy_runs_the_named_settings(monkeypatch, tmp_path):
+    path = tmp_path / "anatomy.csv"
+    arguments = ("--settings", "no injection", "--seeds", "1", "--rounds", "1", "--csv", str(path))
+    run(monkeypatch, "anatomy", *arguments)
+    assert pd.read_csv(path)["setting"].tolist() == ["no injection"]
 
 
 def test_an_impossible_digit_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        run(monkeypatch, "record", "--digits", "12")
+        run(monkeypatch, "table", "--digits", "12")
     assert "invalid choice: 12" in capsys.readouterr().err

@@ -1,7 +1,14 @@
 import torch
 from torch import nn
 
-from fl_gan_lib.models import LATENT_DIM, NUM_OUTPUTS, Classifier, Generator
+from fl_gan_lib.models import (
+    LATENT_DIM,
+    NUM_OUTPUTS,
+    Classifier,
+    Generator,
+    PixelConv2d,
+    PixelConvTranspose2d,
+)
 
 
 def test_shapes_and_ranges():
@@ -17,3 +24,25 @@ def test_pooling_before_tanh_is_the_published_order():
     layers = list(model)
     published = nn.Sequential(layers[0], layers[2], layers[1], layers[3], layers[5], layers[4], *layers[6:])
     torch.testing.assert_close(model(images), published(images))
+
+
+def test_the_matrix_products_are_the_convolutions_of_pytorch_values_and_gradients():
+    pairs = [
+        (PixelConv2d(1, 32, kernel_size=5), nn.Conv2d(1, 32, kernel_size=5), (3, 1, 28, 28)),
+        (
+            PixelConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),
+            nn.ConvTranspose2d(32, 1, kernel_size=4, stride=2, padding=1),
+            (3, 32, 14, 14),
+        ),
+    ]
+    for layer, reference, shape in pairs:
+        layer, reference = layer.double(), reference.double()
+        reference.load_state_dict(layer.state_dict())
+        inputs = torch.randn(shape, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+        results = []
+        for module in (layer, reference):
+            output = module(inputs)
+            weights = torch.linspace(-1, 1, output.numel(), dtype=torch.float64).reshape(output.shape)
+            results.append([output, *torch.autograd.grad((output * weights).sum(), [inputs, *module.parameters()])])
+        for ours, theirs in zip(*results, strict=True):
+            torch.testing.assert_close(ours, theirs)

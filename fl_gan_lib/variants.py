@@ -1,0 +1,90 @@
+"""Other networks, and another attacker, to hold the attack's own against (notebook 05)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fl_gan_lib.attack import BATCH_SIZE, GANAttacker
+from fl_gan_lib.federation import Update
+from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS
+
+
+class LeakyClassifier(nn.Sequential):
+    """A discriminator as DCGAN advises (Radford et al. 2016): strided convolutions, LeakyReLU, no pooling.
+
+    Takes and returns what `models.Classifier` does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1),  # (N, 64, 7, 7)
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+            nn.Linear(64 * 7 * 7, 128),
+            nn.LeakyReLU(0.2),
+            nn.Linear(128, NUM_OUTPUTS),
+        )
+
+
+class MLPGenerator(nn.Sequential):
+    """A generator without convolutions, four linear layers. Takes and returns what `models.Generator` does."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Linear(LATENT_DIM, 256),
+            nn.LeakyReLU(0.2),
+            nn.Linear(256, 512),
+            nn.LeakyReLU(0.2),
+            nn.Linear(512, 1024),
+            nn.LeakyReLU(0.2),
+            nn.Linear(1024, 28 * 28),
+            nn.Tanh(),
+            nn.Unflatten(1, (1, 28, 28)),
+        )
+
+
+class PriorAttacker(GANAttacker):
+    """An attacker that first teaches its generator to draw: digits of its own, as an ordinary GAN.
+
+    In the first round, before anything else, the generator takes `prior_steps` steps against a discriminator that the
+    attacker trains at home on its own images. Arguments are otherwise those of `GANAttacker`.
+    """
+
+    prior_steps = 300
+
+    def fit(self, global_model: nn.Module, round: int) -> Update:
+        if round == 1:
+            self._learn_to_draw(copy.deepcopy(global_model))
+        return super().fit(global_model, round)
+
+    def _learn_to_draw(self, discriminator: nn.Module) -> None:
+        device = next(discriminator.parameters()).device
+        own, generator = self.dataset.to(device), self.generator.model.to(device)
+        both = [
+            torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.5, 0.999))
+            for network in (generator, discriminator)
+        ]
+        for _ in range(self.prior_steps):
+            fakes = generator(torch.randn(BATCH_SIZE, LATENT_DIM, device=device))
+            _step(both[0], -_log_real(discriminator(fakes)))
+            batch = torch.randint(len(own), (BATCH_SIZE,))
+            images = torch.cat([own.images[batch], fakes.detach()])
+            labels = torch.cat([own.labels[batch], torch.full((BATCH_SIZE,), FAKE_LABEL, device=device)])
+            _step(both[1], F.cross_entropy(discriminator(images), labels))
+
+
+def _log_real(logits: Tensor) -> Tensor:
+    """Mean log-probability of any class but "fake"."""
+    return (logits[:, :FAKE_LABEL].logsumexp(1) - logits.logsumexp(1)).mean()
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
