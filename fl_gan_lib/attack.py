@@ -9,70 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel
 
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label, to_uint8
+from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label
 from fl_gan_lib.federation import Client, Update, accuracy, federate
 from fl_gan_lib.metrics import check_digit
-from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, Classifier, Generator
+from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.recording import record_run
 from fl_gan_lib.records import AttackRecord
 
 DEFAULT_ROUNDS = 200
 GENERATOR_STEPS = 12
-BATCH_SIZE = 32
-
-
-class AveragedGenerator:
-    """A generator with its optimiser, and the running average of its weights that the pictures are drawn from.
-
-    The average (0.995 a step, shorter at first) and a learning rate that falls to almost nothing keep the last rounds
-    from swinging, as a GAN does otherwise. Both need to know nothing but how many steps there will be.
-
-    Args:
-        total_steps: over which the learning rate falls.
-        learning_rate: of Adam, with the betas of DCGAN (0.5, 0.999).
-        make_model: makes a network that takes latent vectors (N, 100) to images (N, 1, 28, 28).
-    """
-
-    def __init__(
-        self, total_steps: int, *, learning_rate: float = 1e-3, make_model: Callable[[], nn.Module] = Generator
-    ) -> None:
-        self.model = make_model()
-        self.average = AveragedModel(
-            self.model,
-            avg_fn=lambda mean, new, steps: mean + (new - mean) * max(0.005, 9 / (10 + float(steps))),
-            use_buffers=True,
-        )
-        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, betas=(0.5, 0.999))
-        self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
-
-    def step(self, discriminator: nn.Module, target: int) -> None:
-        """One step that makes `discriminator` read the fakes as `target`."""
-        device = next(discriminator.parameters()).device
-        self.model.to(device).train()
-        self.average.to(device)
-        logits = discriminator(self.model(torch.randn(BATCH_SIZE, LATENT_DIM, device=device)))
-        loss = F.cross_entropy(logits, torch.full((BATCH_SIZE,), target, device=device))
-        self._optimizer.zero_grad()
-        loss.backward()
-        self._optimizer.step()
-        self._schedule.step()
-        self.average.update_parameters(self.model)
-
-    @torch.no_grad()
-    def draw(self, num_images: int) -> Tensor:
-        """Fakes of the generator as it stands: (num_images, 1, 28, 28) in [-1, 1]."""
-        # At least a mini-batch: the statistics of batch norm in training mode need one.
-        latents = torch.randn(max(num_images, BATCH_SIZE), LATENT_DIM, device=next(self.model.parameters()).device)
-        return self.model(latents)[:num_images]
-
-    @torch.no_grad()
-    def render(self, latents: Tensor) -> np.ndarray:
-        """What the averaged generator draws from `latents` (N, 100): uint8 of shape (N, 28, 28)."""
-        self.average.eval()
-        return to_uint8(self.average(latents.to(next(self.average.parameters()).device)))
 
 
 class GANAttacker(Client):

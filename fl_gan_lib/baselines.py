@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.attack import (
-    BATCH_SIZE,
     GENERATOR_STEPS,
-    AveragedGenerator,
     build_federation,
     check_rounds,
     count_active_rounds,
@@ -22,7 +20,7 @@ from fl_gan_lib.attack import (
 from fl_gan_lib.data import load_dataset
 from fl_gan_lib.federation import Client, Round, federate, turn_seed
 from fl_gan_lib.metrics import check_digit
-from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.models import BATCH_SIZE, FAKE_LABEL, AveragedGenerator, Classifier
 from fl_gan_lib.recording import record_run
 from fl_gan_lib.records import AttackRecord
 

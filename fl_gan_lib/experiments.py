@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ def oracle(target: int, seed: int, **options: Any) -> Result:
 
 
 def honest(target: int, seed: int, *, rounds: int | None = None, num_frames: int | None = None) -> Result:
-    """The accuracy of the honest federation beside `run_attack`; nothing is drawn, so there is one row."""
+    """The accuracy of the honest federation beside `run_attack`, after its last round; nothing is drawn."""
     model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
     return pd.DataFrame([{"round": check_rounds(rounds), "accuracy": accuracy(model, load_dataset()[1])}]), NO_PICTURES
 
@@ -213,10 +213,10 @@ def sweep(
                 key, (metrics, images) = running[future], future.result()
                 kept = (metrics.tail(1) if last_round_only else metrics).round(4)
                 rows.append(kept.assign(**dict(zip(columns, key, strict=True))))
-                pd.concat(rows).to_csv(partial_path, index=False)
-                if key in names:
+                _write(partial_path, partial(pd.concat(rows).to_csv, index=False))
+                if key in names and len(images):
                     shown[names[key]] = images
-                    np.savez_compressed(gallery, **shown)
+                    _write(gallery, partial(np.savez_compressed, **shown))
         finally:
             pool.shutdown(cancel_futures=True)
     table = pd.concat(rows).sort_values([*columns, "round"])
@@ -225,9 +225,17 @@ def sweep(
         old = pd.read_csv(path)
         others = [key not in jobs for key in old[columns].itertuples(index=False, name=None)]
         table = pd.concat([old[others], table]).sort_values([*columns, "round"])
-    table.to_csv(path, index=False)
+    _write(path, partial(table.to_csv, index=False))
     partial_path.unlink()
     return table
+
+
+def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Replace the file at `path` only when all of the new one is written."""
+    unfinished = path.with_name(f".{path.name}.tmp")
+    with unfinished.open("wb") as file:
+        write(file)
+    unfinished.replace(path)
 
 
 def _keys(rows: pd.DataFrame, columns: list[str]) -> set[tuple]:

@@ -186,6 +186,21 @@ def plot_curves(
     return _finish(figure)
 
 
+def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str = "") -> Figure:
+    """A row for each name, highest median on top: a dot for each run, and a bar at the median."""
+    order = sorted(runs, key=lambda name: np.median(runs[name]))
+    figure, axes = plt.subplots(figsize=(8, 0.27 * len(order) + 1.0), layout="constrained")
+    for row, name in enumerate(order):
+        axes.plot(runs[name], [row] * len(runs[name]), "o", color=BLUE, markersize=5, alpha=0.7)
+        axes.plot([np.median(runs[name])] * 2, [row - 0.35, row + 0.35], color=ORANGE, linewidth=3)
+    axes.set_yticks(range(len(order)), order)
+    axes.grid(axis="both", color="lightgrey", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(xlabel)
+    axes.set_title(title, loc="left")
+    return _finish(figure)
+
+
 def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
     rounds, *others = (record.rounds for record in records.values())
     if not all(np.array_equal(rounds, other) for other in others):
@@ -194,7 +209,8 @@ def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
 
 
 def _draw_tiles(axes: plt.Axes, canvas: np.ndarray) -> None:
-    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255)
+    # Not smoothed: half the bytes, and a person sees the pixels that the networks see.
+    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,18 +14,11 @@ from tqdm.auto import tqdm
 from fl_gan_lib.data import to_uint8
 from fl_gan_lib.federation import Round
 from fl_gan_lib.metrics import evaluate_samples
-from fl_gan_lib.models import LATENT_DIM
+from fl_gan_lib.models import LATENT_DIM, AveragedGenerator
 from fl_gan_lib.records import AttackRecord
 
 NUM_SHOWN = 20
 NUM_JUDGED = 500
-
-
-class Renderer(Protocol):
-    """What a record needs of a generator, for instance of `attack.AveragedGenerator`."""
-
-    def render(self, latents: Tensor) -> np.ndarray:
-        """What is drawn from `latents` (N, 100): uint8 of shape (N, 28, 28)."""
 
 
 def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
@@ -35,7 +28,7 @@ def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
 
 def record_run(
     rounds: Iterator[Round],
-    generator: Renderer,
+    generator: AveragedGenerator,
     *,
     private: Tensor,
     config: dict[str, Any],

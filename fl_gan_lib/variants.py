@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.attack import BATCH_SIZE, GANAttacker
+from fl_gan_lib.attack import GANAttacker
 from fl_gan_lib.federation import Update
-from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS
+from fl_gan_lib.models import BATCH_SIZE, FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS
 
 
 class LeakyClassifier(nn.Sequential):

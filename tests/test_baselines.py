@@ -1,11 +1,12 @@
 import numpy as np
 import torch
 
-from fl_gan_lib.attack import AveragedGenerator, run_attack
+from fl_gan_lib.attack import run_attack
 from fl_gan_lib.baselines import invert, run_oracle, train_honest
 from fl_gan_lib.data import load_dataset, to_uint8
 from fl_gan_lib.federation import Client, accuracy
 from fl_gan_lib.metrics import evaluate_samples
+from fl_gan_lib.models import AveragedGenerator
 
 
 def test_the_oracle_learns_the_digit():
