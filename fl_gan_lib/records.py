@@ -112,5 +112,5 @@ def load_records(folder: str | Path) -> dict[int, AttackRecord]:
     """
     paths = [path for digit in range(10) if (path := record_path(folder, digit)).exists()]
     if not paths:
-        raise FileNotFoundError(f"no records in {folder}: make them with `make records` (about 15 minutes)")
+        raise FileNotFoundError(f"no records in {folder}: make them with `make records` (about 10 minutes)")
     return {record.target: record for record in map(AttackRecord.load, paths)}
