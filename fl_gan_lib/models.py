@@ -22,7 +22,7 @@ class PixelConv2d(nn.Conv2d):
     """`nn.Conv2d` for grey pictures (one input channel, no padding, stride 1), as a matrix product.
 
     The same function with the same parameters. The gradient with respect to the *pixels*, which a generator lives on,
-    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way twice.
+    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way, about once.
     """
 
     def forward(self, images: Tensor) -> Tensor:
