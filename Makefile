@@ -3,9 +3,13 @@
 #   make attack     run the attack (DIGIT=3 DATASET=mnist-5k ROUNDS= SEED=0 OUT=out) and say what it recovered
 #   make test       everything that CI runs
 #   make lab        JupyterLab on notebooks/
+#   make demo       notebook 04 as a page on localhost (PORT=8866 IP=127.0.0.1)
+#   make latency    from a click in the explorer to the picture, in a browser
+#   make viewers    thirty viewers of one demo: time to a usable page, memory, errors
 #   make notebooks  execute all notebooks again, in place
-#   make records    run the attack on all ten digits again, into notebooks/runs, and draw the README's pictures
-#   make table      attack, honest baseline and oracle for all digits and several seeds, into notebooks/runs/seeds.csv
+#   make records    run the attack, with and without injection, and the oracle again on all digits (DIGITS=0 1 ...), into
+#                   notebooks/runs, and draw the README's pictures
+#   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 
 PYTHON ?= python3
@@ -14,6 +18,9 @@ DATASET ?= mnist-5k
 ROUNDS ?=
 SEED ?= 0
 OUT ?= out
+DIGITS ?= 0 1 2 3 4 5 6 7 8 9
+PORT ?= 8866
+IP ?= 127.0.0.1
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -26,7 +33,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab notebooks records table anatomy
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -39,23 +46,32 @@ attack: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval tests notebooks
+	$(BIN)/python -m pytest --nbval --ignore tests/browser tests notebooks
+	$(BIN)/python -m pytest tests/browser --screenshot only-on-failure --output out/browser/failed
 
 lab: $(READY)
 	$(BIN)/jupyter lab notebooks
 
+demo: $(READY)
+	$(BIN)/python -m fl_gan_lib demo --ip $(IP) --port $(PORT)
+
+latency viewers: $(READY)
+	$(BIN)/python tests/browser/measure.py $@
+
+# Without the state of the widgets: the explorer leaves its own copy for pages without a kernel.
 notebooks: $(READY)
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
 records: $(READY)
-	$(BIN)/python -m fl_gan_lib table --kinds attack --seeds 0 --csv notebooks/runs/seeds.csv
+	$(BIN)/python -m fl_gan_lib table --kinds attack passive oracle --seeds 0 --digits $(DIGITS)
 	$(BIN)/python -m fl_gan_lib pictures --folder notebooks/runs --images img
 
 table: $(READY)
-	$(BIN)/python -m fl_gan_lib table --csv notebooks/runs/seeds.csv
+	$(BIN)/python -m fl_gan_lib table
 
 anatomy: $(READY)
-	$(BIN)/python -m fl_gan_lib anatomy --csv notebooks/runs/anatomy.csv
+	$(BIN)/python -m fl_gan_lib anatomy
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'

@@ -1,16 +1,22 @@
-"""The commands behind the Makefile: `python -m fl_gan_lib table`, `anatomy`, `pictures` and `summary`."""
+"""The commands behind the Makefile and the live mode: `python -m fl_gan_lib table`, `anatomy`, and so on."""
 
 from __future__ import annotations
 
+import _thread
 import argparse
+import json
+import sys
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence
 from fl_gan_lib.records import AttackRecord, load_records
 
 RECORDS = Path("notebooks/runs")
-KINDS = ["attack", "honest", "oracle"]
+KINDS = ["attack", "passive", "oracle", "honest"]
 
 
 def main() -> None:
@@ -20,6 +26,12 @@ def main() -> None:
             print(summarise(AttackRecord.load(arguments.record)))
         case "pictures":
             draw_pictures(arguments.folder, arguments.images)
+        case "demo":
+            from fl_gan_lib.demo import serve_demo
+
+            serve_demo(arguments.notebook, ip=arguments.ip, port=arguments.port, open_browser=arguments.browser)
+        case "live":
+            attack_live(arguments.target, arguments.record, rounds=arguments.rounds)
         case "table":
             from fl_gan_lib.experiments import compare_digits
 
@@ -50,9 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     pictures = commands.add_parser("pictures", help="draw the README's pictures from the records")
     pictures.add_argument("--folder", type=Path, default=RECORDS)
     pictures.add_argument("--images", type=Path, default=Path("img"))
-    table = commands.add_parser("table", help="attack, honest baseline and oracle as csv, and the records of seed 0")
+    demo = commands.add_parser("demo", help="serve notebook 04 as a page, with Voila")
+    demo.add_argument("notebook", type=Path, nargs="?", default=Path("notebooks/04_visual_comparison.ipynb"))
+    demo.add_argument("--ip", default="127.0.0.1", help="0.0.0.0 lets others in your network look, and start attacks")
+    demo.add_argument("--port", type=int, default=8866)
+    demo.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open one on the page")
+    live = commands.add_parser("live", help="an attack that reports each round, and stops when its input ends")
+    live.add_argument("target", type=int, choices=range(10))
+    live.add_argument("record", type=Path)
+    live.add_argument("--rounds", type=int)
+    table = commands.add_parser("table", help="the kinds of runs as csv, and the records of seed 0")
     table.add_argument("--digits", type=int, nargs="+", default=range(10), choices=range(10), metavar="DIGIT")
-    table.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    table.add_argument("--kinds", nargs="+", default=["attack", "oracle", "honest"], choices=KINDS)
     anatomy = commands.add_parser("anatomy", help="the settings that notebook 05 compares, as csv")
     anatomy.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
     for sweep, file in ((table, "seeds.csv"), (anatomy, "anatomy.csv")):
@@ -77,6 +98,29 @@ def draw_pictures(folder: Path, images: Path) -> None:
     save_emergence(records, images / "emergence.gif")
     for digit in records.keys() & {3, 9}:
         plot_comparison(records[digit]).savefig(images / f"comparison_{digit}.png", dpi=100)
+
+
+def attack_live(target: int, path: Path, *, rounds: int | None) -> None:
+    """The other end of `live.start_attack`: a line of JSON for each round, and the record saved as it grows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name("live.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.exit("another live attack is running on this computer: wait until it has ended, or stop it")
+    from fl_gan_lib.attack import run_attack
+
+    def watch(round: int, record: AttackRecord | None) -> None:
+        if record is not None:
+            record.save(path)
+        print(json.dumps({"round": round, "saved": record is not None}), flush=True)
+
+    def interrupt_when_the_input_ends() -> None:
+        sys.stdin.read()
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt_when_the_input_ends, daemon=True).start()
+    run_attack(target, rounds=rounds, progress=False, watch=watch)
 
 
 def summarise(record: AttackRecord) -> str:

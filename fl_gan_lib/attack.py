@@ -212,6 +212,7 @@ def run_attack(
     device: str = "auto",
     progress: bool = True,
     num_frames: int = 24,
+    watch: Callable[[int, AttackRecord | None], None] | None = None,
     **options: Any,
 ) -> AttackRecord:
     """Run the whole attack: load the data, deal it out, train the federation, and measure what leaks.
@@ -227,6 +228,7 @@ def run_attack(
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most, see `recording.snapshot_rounds`.
+        watch: called after each round with its number and, where the round was recorded, the record so far.
         options: as for `build_federation`, for another split, model, attacker or protocol.
 
     Returns:
@@ -253,6 +255,7 @@ def run_attack(
         evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
         progress=progress,
         num_frames=num_frames,
+        watch=watch,
     )
 
 

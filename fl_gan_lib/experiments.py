@@ -35,13 +35,15 @@ def attack(target: int, seed: int, *, folder: Path | None = None, **options: Any
     """`run_attack`; the whole record goes to `folder`, if one is given."""
     record = run_attack(target, seed=seed, device="cpu", progress=False, **options)
     if folder is not None:
-        record.save(record_path(folder, target))
+        record.save(record_path(folder, target, "attack" if record.config["inject"] else "passive"))
     return record.metrics, record.samples[-1, :10]
 
 
-def oracle(target: int, seed: int, **options: Any) -> Result:
-    """`run_oracle`."""
+def oracle(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
+    """`run_oracle`; the whole record goes to `folder`, if one is given."""
     record = run_oracle(target, seed=seed, device="cpu", progress=False, **options)
+    if folder is not None:
+        record.save(record_path(folder, target, "oracle"))
     return record.metrics, record.samples[-1, :10]
 
 
@@ -155,17 +157,19 @@ def compare_digits(
     path: str | Path,
     num_workers: int | None = None,
 ) -> pd.DataFrame:
-    """Attack, honest baseline and oracle for each (digit, seed) of `cases`: a row of csv each, after the last round.
+    """A row of csv for each (digit, seed) of `cases` and each of `kinds`, after the last round.
 
-    The records of the attacks of seed 0 go beside the csv file. `path` and `num_workers` as for `sweep`.
+    The kinds are "attack", "passive" (the attack without injection), "oracle" and "honest". The records of seed 0 go
+    beside the csv file. `path` and `num_workers` as for `sweep`.
     """
     jobs: dict[tuple, Callable[[], Result]] = {}
     for digit, seed in cases:
         folder = None if seed else Path(path).parent
         runs = {
             "attack": partial(attack, digit, seed, rounds=rounds, folder=folder),
+            "passive": partial(attack, digit, seed, rounds=rounds, folder=folder, inject=False),
+            "oracle": partial(oracle, digit, seed, rounds=rounds, folder=folder),
             "honest": partial(honest, digit, seed, rounds=rounds),
-            "oracle": partial(oracle, digit, seed, rounds=rounds, num_frames=2),
         }
         jobs |= {(kind, digit, seed): runs[kind] for kind in kinds}
     return sweep(jobs, ("kind", "digit", "seed"), path, num_workers=num_workers, last_round_only=True)

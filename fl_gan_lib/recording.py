@@ -35,6 +35,7 @@ def record_run(
     evaluate: Callable[[], dict[str, float]],
     progress: bool,
     num_frames: int = 24,
+    watch: Callable[[int, AttackRecord | None], None] | None = None,
 ) -> AttackRecord:
     """Go through `rounds` and record what `generator` draws after some of them.
 
@@ -47,6 +48,7 @@ def record_run(
         evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most.
+        watch: called after each round with its number and, where the round was recorded, the record so far.
     """
     target, num_rounds = config["target"], config["rounds"]
     keep = snapshot_rounds(num_rounds, num_frames)
@@ -55,32 +57,37 @@ def record_run(
     seconds = 0.0
     # One tuple a snapshot: an interrupt finds either all of it or nothing.
     snapshots: list[tuple[dict[str, float], np.ndarray, np.ndarray]] = []
+
+    def record() -> AttackRecord:
+        rows, frames, judged_samples = zip(*snapshots, strict=True)
+        return AttackRecord(
+            samples=np.stack(frames),
+            final_samples=judged_samples[-1],
+            private_samples=to_uint8(private[:10]),
+            rounds=np.array([row["round"] for row in rows]),
+            metrics=pd.DataFrame(rows),
+            config=config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
+        )
+
     try:
         for round in tqdm(
             rounds, f"{config['kind']} on {target}", num_rounds, unit="round", leave=False, disable=not progress
         ):
             seconds += round.seconds
-            if round.number not in keep:
-                continue
-            judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
-            row = {"round": round.number, "seconds": seconds} | evaluate()
-            row |= evaluate_samples(judged, target, dataset=config["dataset"], members=private)
-            snapshots.append((row, generator.render(shown), judged))
-            if progress:
-                tqdm.write(_line(row, num_rounds))
+            if round.number in keep:
+                judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
+                row = {"round": round.number, "seconds": seconds} | evaluate()
+                row |= evaluate_samples(judged, target, dataset=config["dataset"], members=private)
+                snapshots.append((row, generator.render(shown), judged))
+                if progress:
+                    tqdm.write(_line(row, num_rounds))
+            if watch:
+                watch(round.number, record() if round.number in keep else None)
     except KeyboardInterrupt:
         if not snapshots:
             raise
         tqdm.write(f"stopped: the record reaches as far as round {snapshots[-1][0]['round']} of {num_rounds}")
-    rows, frames, judged_samples = zip(*snapshots, strict=True)
-    return AttackRecord(
-        samples=np.stack(frames),
-        final_samples=judged_samples[-1],
-        private_samples=to_uint8(private[:10]),
-        rounds=np.array([row["round"] for row in rows]),
-        metrics=pd.DataFrame(rows),
-        config=config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
-    )
+    return record()
 
 
 def _line(row: dict[str, float], num_rounds: int) -> str:

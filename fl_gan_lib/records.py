@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,19 +99,26 @@ class AttackRecord:
             raise ValueError(f"the target is {self.config['target']!r}")
 
 
-def record_path(folder: str | Path, target: int) -> Path:
-    """Where the record of the attack on `target` lies in a folder of records."""
-    return Path(folder) / f"attack_{target}.npz"
+def record_path(folder: str | Path, target: int, kind: str = "attack") -> Path:
+    """Where the record of a run on `target` lies in a folder of records; `kind` is the run's name there."""
+    return Path(folder) / f"{kind}_{target}.npz"
 
 
-def load_records(folder: str | Path) -> dict[int, AttackRecord]:
-    """All records of attacks in a folder, by digit.
+def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRecord]:
+    """All records of one kind of run in a folder, by digit. A damaged one is left out, with a warning that names it.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: one of them is damaged.
     """
-    paths = [path for digit in range(10) if (path := record_path(folder, digit)).exists()]
+    records = {}
+    paths = [path for digit in range(10) if (path := record_path(folder, digit, kind)).exists()]
+    for path in paths:
+        try:
+            record = AttackRecord.load(path)
+        except ValueError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+        else:
+            records[record.target] = record
     if not paths:
-        raise FileNotFoundError(f"no records in {folder}: make them with `make records` (about 10 minutes)")
-    return {record.target: record for record in map(AttackRecord.load, paths)}
+        raise FileNotFoundError(f"no records of the kind {kind} in {folder}: make them with `make records`")
+    return records

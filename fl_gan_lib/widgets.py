@@ -1,115 +1,187 @@
-"""The explorer: pick a digit, slide through the rounds. Shows records, trains nothing, needs no torch."""
+"""The explorer: pick a digit, slide through the rounds, start an attack. Shows records, needs no torch."""
 
 from __future__ import annotations
 
+import base64
 import io
-from collections.abc import Mapping
-from functools import lru_cache
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-import ipywidgets as widgets
+import anywidget
+import numpy as np
+import traitlets
+from IPython.display import HTML, display
 from PIL import Image
 
-from fl_gan_lib.figures import plot_metrics, tile
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.live import start_attack
+from fl_gan_lib.records import AttackRecord, record_path
+
+# Enough for digits, and the size of a page matters on a classroom's Wi-Fi.
+NUM_GREYS = 8
+
+_SCRIPT = Path(__file__).with_name("explorer.js")
+_STYLE = Path(__file__).with_name("explorer.css")
 
 
-def attack_explorer(records: Mapping[int, AttackRecord]) -> widgets.VBox:
+def attack_explorer(
+    records: Mapping[int, AttackRecord],
+    *,
+    beside: Mapping[str, Mapping[int, AttackRecord]] | None = None,
+    live_folder: str | Path | None = None,
+    live_rounds: int = 200,
+) -> Explorer:
     """Pick a digit and slide through the rounds of its recorded attack.
+
+    Digits of which there is no record stay in the picker, and say how to make one.
 
     Args:
         records: by digit, for instance from `records.load_records`.
+        beside: further runs that can be put beside the first, by name: without injection, with a defence, the oracle.
+        live_folder: where live attacks leave their records; without it there is no live mode.
+        live_rounds: of a live attack.
 
     Returns:
-        A widget: ten digit buttons (those without a record are disabled), a round slider with a play button, the
-        victim's private images above the fakes of the chosen round, a sentence that says what is seen, and the
-        numbers over the rounds.
-
-    Raises:
-        ValueError: there is no record.
+        A widget with a digit picker, a round slider with a play button, the victim's private images above the fakes
+        of the chosen round, a sentence that says what is seen, and the numbers over the rounds. Everything moves in
+        the browser. Displayed in a notebook, it leaves a copy without the other runs and the live mode in the output,
+        for pages that have no kernel.
     """
-    if not records:
-        raise ValueError("there is no record to explore: load some with load_records, or make one with run_attack")
-    state = {"digit": 3 if 3 in records else min(records)}
+    runs = {"attack": records, **(beside or {})}
+    return Explorer(runs, live_folder=live_folder, live_rounds=live_rounds)
 
-    digits = [_digit_button(digit, enabled=digit in records) for digit in range(10)]
-    slider = widgets.SelectionSlider(
-        options=[0], description="round", continuous_update=True, layout=widgets.Layout(width="420px")
-    )
-    play = widgets.Play(interval=400, show_repeat=False)
-    widgets.jslink((play, "value"), (slider, "index"))
-    sentence, private_title, fakes_title = widgets.HTML(), widgets.HTML(), widgets.HTML()
-    private, fakes, numbers = widgets.Image(), widgets.Image(), widgets.Image()
 
-    @lru_cache(maxsize=512)
-    def pictures(digit: int, frame: int) -> tuple[bytes, bytes]:
-        record = records[digit]
-        figure = plot_metrics(record, current=int(record.rounds[frame]))
-        return _png(record.samples[frame]), _figure_png(figure)
+class Explorer(anywidget.AnyWidget):
+    """What `attack_explorer` returns."""
 
-    def show_round(_=None) -> None:
-        record, frame = records[state["digit"]], slider.index
-        fakes.value, numbers.value = pictures(state["digit"], frame)
-        sentence.value = f"<div style='font-size:18px'>{describe(record, frame)}</div>"
+    _esm = _SCRIPT
+    _css = _STYLE
+    runs = traitlets.List().tag(sync=True)
+    can_train = traitlets.Bool().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True)
+    live_run = traitlets.Dict().tag(sync=True)
 
-    def show_digit(digit: int) -> None:
-        state["digit"] = digit
-        record = records[digit]
-        for button in digits:
-            button.button_style = "primary" if button.description == str(digit) else ""
-        private.value = _png(record.private_samples)
-        private_title.value = f"<b>The victim's private {digit}s</b> (the attacker never sees this row)"
-        fakes_title.value = f"<b>The attacker's fakes</b>, drawn with no {digit} of its own"
-        slider.unobserve(show_round, "index")
-        slider.options = record.rounds.tolist()
-        slider.index = play.max = len(record.rounds) - 1
-        play.value = slider.index
-        slider.observe(show_round, "index")
-        show_round()
+    def __init__(
+        self, runs: Mapping[str, Mapping[int, AttackRecord]], *, live_folder: str | Path | None, live_rounds: int
+    ) -> None:
+        self._records = next(iter(runs.values()))
+        self._live_folder = live_folder
+        self._live_rounds = live_rounds
+        self._stop: Callable[[], None] | None = None
+        super().__init__(
+            runs=[_run(name, records, num_fakes=20) for name, records in runs.items()],
+            can_train=live_folder is not None,
+            live={"running": False, "message": "A real attack, on this computer: about two minutes."},
+        )
+        self.on_msg(self._obey)
 
-    for button in digits:
-        button.on_click(lambda button: show_digit(int(button.description)))
-    slider.observe(show_round, "index")
-    show_digit(state["digit"])
-    return widgets.VBox(
-        [
-            widgets.HBox([widgets.Label("digit"), *digits]),
-            widgets.HBox([play, slider]),
-            sentence,
-            private_title,
-            private,
-            fakes_title,
-            fakes,
-            numbers,
-        ]
-    )
+    def _ipython_display_(self) -> None:
+        if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
+            display(HTML(_page(self._records)))
+        display(self._repr_mimebundle_()[0], raw=True)
+
+    def _obey(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+        match message:
+            case {"kind": "start", "digit": int(digit)} if digit in range(10):
+                self.start(digit)
+            case {"kind": "stop"}:
+                self.stop()
+
+    def start(self, digit: int) -> None:
+        """Start a live attack on `digit`, if none is running; `attack_<digit>.npz` in the live folder is its record."""
+        if self._live_folder is None or self.live["running"]:
+            return
+        path = record_path(self._live_folder, digit)
+        self.live_run = {}
+
+        def report(progress: dict[str, Any]) -> None:
+            if progress.pop("saved", False):
+                self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
+            self.live = progress
+
+        self._stop = start_attack(digit, path, rounds=self._live_rounds, report=report)
+
+    def stop(self) -> None:
+        """Stop the live attack; its record reaches as far as the last recorded round."""
+        if self._stop:
+            self._stop()
 
 
 def describe(record: AttackRecord, frame: int) -> str:
     """One sentence about a recorded round: what the judge makes of the fakes, in words."""
     row = record.metrics.iloc[frame]
+    number = len(record.final_samples)
+    closed = f"closed to {row['gap_closed']:.0%}" if row["gap_closed"] > 0 else "not closed at all"
     return (
-        f"Round {record.rounds[frame]}, digit {record.target}: the judge reads {row['recognition']:.0%} of "
-        f"{len(record.final_samples)} fakes as a {record.target}; "
-        f"the gap to the real images is closed to {row['gap_closed']:.0%}."
+        f"Round {record.rounds[frame]}, digit {record.target}: {round(row['recognition'] * number)} of {number} fakes "
+        f"read as a {record.target}; the gap to the real images is {closed}."
     )
 
 
-def _digit_button(digit: int, *, enabled: bool) -> widgets.Button:
-    tooltip = f"the attack on digit {digit}" if enabled else f"no record of digit {digit}: run notebook 03 with it"
-    return widgets.Button(
-        description=str(digit), disabled=not enabled, tooltip=tooltip, layout=widgets.Layout(width="44px")
-    )
+def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
+    """A run for the browser: what to show of each digit, or what is missing."""
+    missing = "There is no readable record of the digit {digit} in this run. Make one with: make records DIGITS={digit}"
+    digits = {
+        str(digit): _frames(records[digit], num_fakes=num_fakes)
+        if digit in records
+        else {"missing": missing.format(digit=digit)}
+        for digit in range(10)
+    }
+    return {"name": name, "digits": digits}
 
 
-def _png(images) -> bytes:
-    canvas = Image.fromarray(tile(images, columns=10))
-    canvas = canvas.resize((canvas.width * 2, canvas.height * 2), Image.Resampling.NEAREST)
+def _frames(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
+    """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
+    numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
+    digit = record.target
+    owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
+    known = f"drawn without a single {digit} of its own" if owner == "attacker's" else "which has the private images"
+    return {
+        "rounds": record.rounds.tolist(),
+        "metrics": {
+            name: [None if math.isnan(value) else value for value in column]
+            for name, column in numbers.to_dict("list").items()
+        },
+        "sentences": [describe(record, frame) for frame in range(len(record.rounds))],
+        "private_title": f"The victim's private {digit}s",
+        "private": {"png": _png(record.private_samples[None, :10])},
+        "fakes_title": f"The {owner} fakes, {known}",
+        "fakes": {"png": _png(record.samples[:, :num_fakes])},
+    }
+
+
+def _png(images: np.ndarray) -> str:
+    """Images of shape (R, N, 28, 28) as one PNG of R rows in eight greys, as a data URL."""
+    rows, columns = images.shape[:2]
+    nearest = np.round(np.arange(256) / 255 * (NUM_GREYS - 1)).astype(np.uint8)
+    picture = Image.frombytes("P", (columns * 28, rows * 28), nearest[images.transpose(0, 2, 1, 3)].tobytes())
+    picture.putpalette(np.linspace(0, 255, NUM_GREYS).round().astype(int).repeat(3).tolist())
     buffer = io.BytesIO()
-    canvas.save(buffer, format="png")
-    return buffer.getvalue()
+    picture.save(buffer, format="png", bits=4, compress_level=4)  # 1 % larger than level 6, in half the time
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _figure_png(figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=80)
-    return buffer.getvalue()
+def _page(records: Mapping[int, AttackRecord]) -> str:
+    """The explorer as a piece of HTML that needs neither kernel nor network.
+
+    In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it leaves the place to the widget.
+    """
+    name = f"fl-gan-{uuid.uuid4()}"
+    data = json.dumps([_run("attack", records, num_fakes=10)]).replace("</", "<\\/")
+    return f"""<div id="{name}" class="fl-gan-page">
+<p>The explorer: run this cell, or export the notebook as HTML, to pick a digit and slide through the rounds.</p>
+<style>{_STYLE.read_text(encoding="utf-8")}</style>
+<script type="application/json">{data}</script>
+<script type="module">
+{_SCRIPT.read_text(encoding="utf-8")}
+if (!document.getElementById("jupyter-config-data")) {{
+  const page = document.getElementById("{name}");
+  page.querySelector("p").remove();
+  mount(page, JSON.parse(page.querySelector("script[type='application/json']").textContent), null);
+}}
+</script>
+</div>"""

@@ -219,3 +219,10 @@ def test_thirty_rounds_already_show_the_digit():
     assert last["recognition"] > 0.9
     assert last["gap_closed"] > 0.6
     assert last["membership_gap"] > 0.9
+
+
+def test_a_watcher_gets_each_round_and_the_record_so_far():
+    seen = []
+    record = run_attack(3, rounds=3, num_frames=2, progress=False, watch=lambda *news: seen.append(news))
+    assert [(round, so_far and so_far.rounds.tolist()) for round, so_far in seen] == [(1, [1]), (2, None), (3, [1, 3])]
+    assert np.array_equal(seen[-1][1].final_samples, record.final_samples)

@@ -6,6 +6,7 @@ import pytest
 
 from fl_gan_lib import experiments
 from fl_gan_lib.experiments import SETTINGS, compare_digits, compare_settings, sweep
+from fl_gan_lib.records import load_records
 
 
 def count_to(last: int, seed: int) -> experiments.Result:
@@ -64,4 +65,9 @@ def test_the_table_compares_attack_honest_federation_and_oracle(tmp_path):
     assert (table["round"] == 2).all() and (table["digit"] == 7).all()
     assert table.loc[table["kind"] != "oracle", "accuracy"].between(0.05, 1).all()
     assert table.loc[table["kind"] != "honest", "gap_closed"].notna().all()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["attack_7.npz", "seeds.csv"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["attack_7.npz", "oracle_7.npz", "seeds.csv"]
+
+
+def test_the_passive_attack_leaves_a_record_of_its_own(tmp_path):
+    compare_digits([(7, 0)], kinds=["passive"], rounds=1, path=tmp_path / "seeds.csv")
+    assert load_records(tmp_path, "passive")[7].config["inject"] is False

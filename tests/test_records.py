@@ -76,7 +76,21 @@ def test_a_failed_save_leaves_the_old_record_whole(record, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("module", ["records", "figures", "widgets"])
+@pytest.mark.parametrize("module", ["records", "figures", "widgets", "live", "demo"])
 def test_no_torch_behind_the_viewers(module):
     code = f"import sys, fl_gan_lib.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_damaged_record_is_left_out_and_named(record, tmp_path):
+    record.save(record_path(tmp_path, 3))
+    record_path(tmp_path, 4).write_bytes(b"PK")
+    with pytest.warns(UserWarning, match=r"left out: .*attack_4.npz is not a readable attack record"):
+        assert list(load_records(tmp_path)) == [3]
+
+
+def test_each_kind_of_run_is_loaded_by_its_name(record, tmp_path):
+    record.save(record_path(tmp_path, 3, "oracle"))
+    assert list(load_records(tmp_path, "oracle")) == [3]
+    with pytest.raises(FileNotFoundError, match=r"no records of the kind attack in .*make records"):
+        load_records(tmp_path)

@@ -1,47 +1,98 @@
-import io
+"""What the explorer sends to the browser; what the browser makes of it is tested in tests/browser."""
 
-import ipywidgets as widgets
+import base64
+import io
+import json
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from fl_gan_lib.figures import tile
-from fl_gan_lib.widgets import attack_explorer, describe
+from fl_gan_lib.widgets import NUM_GREYS, attack_explorer, describe
 
 
-def find(widget, kind):
-    found = [widget] if isinstance(widget, kind) else []
-    return found + [match for child in getattr(widget, "children", ()) for match in find(child, kind)]
+def picture(url: str) -> np.ndarray:
+    assert url.startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("L"))
 
 
-def shown(picture: widgets.Image) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(picture.value)))[::2, ::2]
+def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
+    (run,) = attack_explorer({3: record}).runs
+    shown = run["digits"]["3"]
+    assert run["name"] == "attack" and shown["rounds"] == [1, 5]
+    for name, images in {"fakes": record.samples, "private": record.private_samples[None]}.items():
+        expected = images.transpose(0, 2, 1, 3).reshape(images.shape[0] * 28, -1)
+        shades = picture(shown[name]["png"])
+        assert np.abs(shades.astype(int) - expected).max() <= 255 / (NUM_GREYS - 1) / 2 + 1
+        assert len(np.unique(shades)) == NUM_GREYS
 
 
-def test_slider_and_buttons_change_what_is_shown(record):
-    other = type(record)(**{**vars(record), "samples": 255 - record.samples, "config": {**record.config, "target": 5}})
-    explorer = attack_explorer({3: record, 5: other})
-    slider = find(explorer, widgets.SelectionSlider)[0]
-    private, fakes, _numbers = find(explorer, widgets.Image)
-    assert slider.value == 5
-    assert np.array_equal(shown(private), tile(record.private_samples, 10))
-    assert np.array_equal(shown(fakes), tile(record.samples[1], 10))
-
-    slider.index = 0
-    assert np.array_equal(shown(fakes), tile(record.samples[0], 10))
-    assert any("Round 1, digit 3: the judge reads 25%" in html.value for html in find(explorer, widgets.HTML))
-
-    buttons = find(explorer, widgets.Button)
-    assert [button.disabled for button in buttons] == [digit not in (3, 5) for digit in range(10)]
-    buttons[5].click()
-    assert np.array_equal(shown(fakes), tile(other.samples[1], 10))
-    assert [button.button_style for button in buttons].index("primary") == 5
+def test_numbers_that_are_missing_are_none(record):
+    record.metrics["accuracy"] = float("nan")
+    metrics = attack_explorer({3: record}).runs[0]["digits"]["3"]["metrics"]
+    assert metrics["accuracy"] == [None, None] and metrics["gap_closed"] == [0.25, 0.75]
 
 
-def test_nothing_to_explore_says_what_to_do():
-    with pytest.raises(ValueError, match="run_attack"):
-        attack_explorer({})
+def test_other_runs_stand_beside_the_first(record):
+    record.config["kind"] = "oracle"
+    first, second = attack_explorer({}, beside={"oracle": {3: record}}).runs
+    assert first["name"] == "attack" and second["name"] == "oracle"
+    assert second["digits"]["3"]["fakes_title"] == "The oracle's fakes, which has the private images"
+
+
+def test_digits_without_a_record_say_how_to_make_one(record):
+    digits = attack_explorer({3: record}).runs[0]["digits"]
+    assert list(digits) == list("0123456789")
+    assert all("make records DIGITS=" + digit in digits[digit]["missing"] for digit in "012456789")
+    assert len(attack_explorer({}).runs[0]["digits"]) == 10
 
 
 def test_the_sentence_says_what_is_seen(record):
-    assert describe(record, 1).startswith("Round 5, digit 3: the judge reads 75% of 7 fakes as a 3;")
+    sentence = "Round 5, digit 3: 5 of 7 fakes read as a 3; the gap to the real images is closed to 75%."
+    assert describe(record, 1) == sentence
+    record.metrics["gap_closed"] = -0.2
+    assert describe(record, 1).endswith("the gap to the real images is not closed at all.")
+
+
+def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatch):
+    outputs = []
+    monkeypatch.setattr("fl_gan_lib.widgets.display", lambda output, **_: outputs.append(output))
+    attack_explorer({3: record}, beside={"oracle": {}})._ipython_display_()
+    page, widget = outputs
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    html = page.data
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert [run["name"] for run in json.loads(data)] == ["attack"]
+    assert not re.findall(r"(?:src|href|import)\s*[=(]?\s*[\"']https?:", html)
+
+
+@pytest.mark.parametrize(
+    "message", [{"kind": "start", "digit": 11}, {"kind": "start"}, {"kind": "stop"}, {}, {"kind": 1}]
+)
+def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
+    monkeypatch.setattr("fl_gan_lib.widgets.start_attack", lambda *_, **__: pytest.fail("started"))
+    attack_explorer({3: record}, live_folder=tmp_path)._obey(None, message, [])
+    explorer = attack_explorer({3: record})
+    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+
+
+def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatch):
+    stopped = []
+
+    def start(target, path, *, rounds, report):
+        assert (target, rounds) == (3, 200)
+        report({"running": True, "round": None, "rounds": 200, "message": "Preparing"})
+        record.save(path)
+        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
+        return lambda: stopped.append(True)
+
+    monkeypatch.setattr("fl_gan_lib.widgets.start_attack", start)
+    explorer = attack_explorer({}, live_folder=tmp_path)
+    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+    assert explorer.live == {"running": True, "round": 5, "rounds": 200, "message": "Training"}
+    assert explorer.live_run["digit"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
+    explorer._obey(None, {"kind": "start", "digit": 4}, [])
+    assert explorer.live_run["digit"] == 3
+    explorer._obey(None, {"kind": "stop"}, [])
+    assert stopped == [True]

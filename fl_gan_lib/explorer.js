@@ -1,0 +1,282 @@
+// The explorer in the browser. All pictures are here from the start, so no click and no step waits for a kernel; only
+// the live attack talks to one. The same file serves the widget and, written into a page, the export without a kernel.
+
+const CHARTS = [
+  ["recognition", "recognition", 1.05],
+  ["gap_closed", "gap closed", 1.05],
+  ["diversity", "diversity", 1.3],
+  ["accuracy", "global accuracy", 1.05],
+];
+const [COLUMNS, SIDE, GAP] = [10, 28, 2];
+const CHART = { width: 280, height: 170, left: 34, right: 12, top: 34, bottom: 30 };
+const LIVE = "live attack";
+
+export default {
+  render({ model, el }) {
+    const unmount = mount(el, model.get("runs"), model.get("can_train") ? model : null);
+    document.querySelectorAll(".fl-gan-page").forEach((page) => page.remove());
+    return unmount;
+  },
+};
+
+function mount(el, runs, model) {
+  runs = structuredClone(runs);
+  const first = Object.keys(runs[0].digits).filter((digit) => !runs[0].digits[digit].missing);
+  const state = { digit: first.includes("3") ? "3" : (first[0] ?? "3"), run: runs[0].name, beside: "", index: Infinity };
+  let timer = null;
+
+  const root = add(el, "div", { class: "fl-gan" });
+  const choice = add(root, "div", { class: "fl-gan-row" });
+  const group = `fl-gan-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+  const digits = add(choice, "fieldset", {});
+  add(digits, "legend", {}, "the attacker lacks");
+  for (let digit = 0; digit < 10; digit++) {
+    const label = add(digits, "label", {});
+    const radio = add(label, "input", { type: "radio", name: group, value: digit, "aria-label": `digit ${digit}` });
+    radio.checked = state.digit === String(digit);
+    radio.addEventListener("change", () => change({ digit: radio.value }));
+    add(label, "span", { "aria-hidden": "true" }, digit);
+  }
+  const run = select(choice, "run", (name) => change({ run: name }));
+  const beside = select(choice, "beside it", (name) => change({ beside: name }));
+
+  const time = add(root, "div", { class: "fl-gan-row" });
+  const play = add(time, "button", { type: "button", class: "fl-gan-play" }, "▶ Play");
+  const slider = add(time, "input", { type: "range", min: 0, step: 1, "aria-label": "round" });
+  const clock = add(time, "output", { class: "fl-gan-clock" });
+  play.addEventListener("click", () => (timer ? pause() : start()));
+  slider.addEventListener("input", () => {
+    pause();
+    change({ index: Number(slider.value) });
+  });
+
+  const body = add(root, "div", { class: "fl-gan-body" });
+  const left = pane(body, "fl-gan-first");
+  const right = pane(body, "fl-gan-second");
+  const charts = add(body, "div", { class: "fl-gan-charts" });
+  const live = model ? livePanel(root, model, () => state.digit) : null;
+
+  const find = (name) => runs.find((candidate) => candidate.name === name);
+  const show = () => {
+    const one = find(state.run)?.digits[state.digit];
+    const two = find(state.beside)?.digits[state.digit];
+    const last = one?.rounds ? one.rounds.length - 1 : 0;
+    state.index = Math.min(state.index, last);
+    slider.max = last;
+    slider.value = state.index;
+    slider.disabled = play.disabled = last === 0;
+    const round = one?.rounds?.[state.index];
+    slider.setAttribute("aria-valuetext", round === undefined ? "no record" : `round ${round}`);
+    clock.textContent = round === undefined ? "" : `round ${round} of ${one.rounds[last]}`;
+    root.classList.toggle("fl-gan-pair", two !== undefined);
+    const other = two?.rounds ? nearest(two.rounds, round) : 0;
+    fill(left, state.run, one, state.index, state.digit);
+    fill(right, state.beside, two, other, state.digit);
+    drawCharts(charts, [one, two], [state.index, other]);
+    live?.show();
+  };
+  const change = (wanted) => {
+    const before = find(state.run)?.digits[state.digit]?.rounds;
+    const atEnd = state.index >= (before?.length ?? 0) - 1;
+    const round = before?.[state.index];
+    Object.assign(state, wanted);
+    const after = find(state.run)?.digits[state.digit]?.rounds;
+    // The round stays where it was, whatever else is picked.
+    if (!("index" in wanted) && before !== after) state.index = atEnd || !after ? Infinity : nearest(after, round);
+    show();
+  };
+  const start = () => {
+    if (Number(slider.value) === Number(slider.max)) change({ index: 0 });
+    timer = setInterval(() => {
+      change({ index: state.index + 1 });
+      if (Number(slider.value) === Number(slider.max)) pause();
+    }, 400);
+    play.textContent = "⏸ Pause";
+  };
+  const pause = () => {
+    clearInterval(timer);
+    timer = null;
+    play.textContent = "▶ Play";
+  };
+  const offer = () => {
+    const names = runs.map((candidate) => candidate.name);
+    options(run, names, state.run);
+    options(beside, ["", ...names], state.beside);
+    run.parentElement.hidden = beside.parentElement.hidden = names.length < 2;
+  };
+  const grow = async () => {
+    const { digit, run: record } = model.get("live_run");
+    if (!record) return;
+    await decode(record);
+    if (!find(LIVE)) runs.push({ name: LIVE, digits: {} });
+    const begins = !find(LIVE).digits[digit] || record.rounds.length === 1;
+    const last = state.index >= (find(LIVE).digits[digit]?.rounds.length ?? 0) - 1;
+    for (let other = 0; other < 10; other++) find(LIVE).digits[other] ??= { missing: "No live attack on this digit yet." };
+    find(LIVE).digits[digit] = record;
+    if (begins) Object.assign(state, { run: LIVE, digit: String(digit), index: Infinity });
+    else if (last && state.run === LIVE && state.digit === String(digit)) state.index = Infinity;
+    digits.querySelectorAll("input").forEach((radio) => (radio.checked = radio.value === state.digit));
+    offer();
+    show();
+  };
+
+  // JupyterLab would otherwise take the arrow keys for shortcuts of its own.
+  root.querySelectorAll("input, button, select").forEach((one) => (one.dataset.lmSuppressShortcuts = "true"));
+  offer();
+  const all = runs.flatMap((candidate) => Object.values(candidate.digits)).filter((record) => record.rounds);
+  const ready = Promise.all(all.map(decode)).then(() => {
+    show();
+    root.dataset.ready = "true";
+    if (model) grow();
+  });
+  const grown = () => ready.then(grow);
+  model?.on("change:live_run", grown);
+  return () => {
+    pause();
+    live?.unmount();
+    model?.off("change:live_run", grown);
+  };
+}
+
+// One side of the comparison: heading, sentence, private images, fakes.
+function pane(parent, className) {
+  const el = add(parent, "section", { class: className });
+  return {
+    el,
+    heading: add(el, "h3", {}),
+    sentence: add(el, "p", { "aria-live": "polite" }),
+    body: add(el, "div", {}),
+    privateTitle: add(el.lastChild, "p", { class: "fl-gan-private" }),
+    private: add(el.lastChild, "canvas", { role: "img" }),
+    fakesTitle: add(el.lastChild, "p", { class: "fl-gan-fakes" }),
+    fakes: add(el.lastChild, "canvas", { role: "img" }),
+  };
+}
+
+function fill(side, name, record, index, digit) {
+  side.el.hidden = record === undefined;
+  if (record === undefined) return;
+  side.heading.textContent = name;
+  side.body.hidden = !record.rounds;
+  side.sentence.textContent = record.missing ?? record.sentences[index];
+  if (!record.rounds) return;
+  side.privateTitle.textContent = record.private_title;
+  side.fakesTitle.textContent = record.fakes_title;
+  draw(side.private, record.private.picture, 0, `private images of the digit ${digit}`);
+  draw(side.fakes, record.fakes.picture, index, `fakes of the digit ${digit}. ${record.sentences[index]}`);
+}
+
+// Row `index` of the picture, ten images a line. Drawn at once from decoded pixels: nothing to wait for, no flicker.
+function draw(canvas, picture, index, label) {
+  const count = picture.width / SIDE;
+  const lines = Math.ceil(count / COLUMNS);
+  const [width, height] = [COLUMNS * (SIDE + GAP) + GAP, lines * (SIDE + GAP) + GAP];
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  for (let image = 0; image < count; image++) {
+    const [x, y] = [image % COLUMNS, Math.floor(image / COLUMNS)].map((place) => place * (SIDE + GAP) + GAP);
+    context.drawImage(picture, image * SIDE, index * SIDE, SIDE, SIDE, x, y, SIDE, SIDE);
+  }
+  canvas.setAttribute("aria-label", label);
+}
+
+function decode(record) {
+  const load = async (part) => {
+    part.picture = new Image();
+    part.picture.src = part.png;
+    await part.picture.decode();
+  };
+  return Promise.all([load(record.private), load(record.fakes)]);
+}
+
+function drawCharts(parent, records, indices) {
+  const { width, height, left, right, top, bottom } = CHART;
+  parent.replaceChildren();
+  const shown = records.map((record, side) => ({ ...record, side, index: indices[side] })).filter((one) => one.rounds);
+  if (!shown.length) return;
+  const end = Math.max(...shown.map((one) => one.rounds.at(-1)));
+  const x = (round) => left + ((width - left - right) * round) / end;
+  for (const [column, name, highest] of CHARTS) {
+    const y = (value) => height - bottom - ((height - top - bottom) * Math.max(value, -0.05)) / highest;
+    const now = shown.map((one) => one.metrics[column][one.index]);
+    const words = now.map((value) => (value === null ? "none" : value.toFixed(2)));
+    const label = `${name} ${words.join(" beside ")}`;
+    const chart = svg(parent, "svg", { width, height, role: "img", "aria-label": `${label}, over the rounds` });
+    const title = svg(chart, "text", { x: left, y: 18, class: "fl-gan-title" }, `${name} `);
+    for (const value of [0, 1]) {
+      svg(chart, "line", { x1: left, x2: width - right, y1: y(value), y2: y(value), class: "fl-gan-grid" });
+      svg(chart, "text", { x: left - 8, y: y(value) + 6, "text-anchor": "end" }, value);
+    }
+    svg(chart, "text", { x: left, y: height - 6 }, "round");
+    svg(chart, "text", { x: width - right, y: height - 6, "text-anchor": "end" }, end);
+    shown.forEach((one, order) => {
+      const side = one.side ? "fl-gan-second" : "fl-gan-first";
+      svg(title, "tspan", { class: side }, ` ${order ? "| " : ""}${words[order]}`);
+      const points = one.rounds.map((round, place) => [x(round), one.metrics[column][place]]);
+      const known = points.filter(([, value]) => value !== null).map(([at, value]) => `${at},${y(value)}`);
+      svg(chart, "polyline", { points: known.join(" "), class: side });
+      const at = x(one.rounds[one.index]);
+      if (!order) svg(chart, "line", { x1: at, x2: at, y1: top - 6, y2: height - bottom, class: "fl-gan-now" });
+      if (now[order] !== null) svg(chart, "circle", { cx: at, cy: y(now[order]), r: 6, class: side });
+    });
+  }
+}
+
+// The live attack: start, progress, stop. The kernel does the rest, in a process of its own.
+function livePanel(root, model, digit) {
+  const panel = add(root, "div", { class: "fl-gan-row fl-gan-live" });
+  const start = add(panel, "button", { type: "button" });
+  const stop = add(panel, "button", { type: "button" }, "■ Stop");
+  const bar = add(panel, "progress", { "aria-label": "progress of the live attack" });
+  const status = add(panel, "output", {});
+  start.addEventListener("click", () => model.send({ kind: "start", digit: Number(digit()) }));
+  stop.addEventListener("click", () => model.send({ kind: "stop" }));
+  const show = () => {
+    const { running, round, rounds, message } = model.get("live");
+    start.textContent = `Start a live attack on ${digit()}`;
+    start.disabled = Boolean(running);
+    stop.disabled = !running;
+    bar.hidden = !rounds;
+    bar.max = rounds || 1;
+    if (round === null) bar.removeAttribute("value");
+    else bar.value = round ?? 0;
+    status.textContent = message ?? "";
+  };
+  model.on("change:live", show);
+  return { show, unmount: () => model.off("change:live", show) };
+}
+
+function select(parent, label, onChange) {
+  const wrapper = add(parent, "label", { class: "fl-gan-select" }, label);
+  const element = add(wrapper, "select", {});
+  element.addEventListener("change", () => onChange(element.value));
+  return element;
+}
+
+function options(element, names, chosen) {
+  element.replaceChildren();
+  names.forEach((name) => add(element, "option", { value: name }, name || "nothing"));
+  element.value = chosen;
+}
+
+function nearest(rounds, wanted) {
+  const distances = rounds.map((round) => Math.abs(round - wanted));
+  return distances.indexOf(Math.min(...distances));
+}
+
+function add(parent, tag, attributes, text) {
+  return append(parent, document.createElement(tag), attributes, text);
+}
+
+function svg(parent, tag, attributes, text) {
+  return append(parent, document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, text);
+}
+
+function append(parent, element, attributes, text) {
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.append(String(text));
+  parent.append(element);
+  return element;
+}

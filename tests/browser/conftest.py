@@ -1,0 +1,117 @@
+"""A browser, and the three places where the explorer lives: a page without a kernel, Jupyter, and the Voila demo."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+EXPLORER = "04_visual_comparison.ipynb"
+DAMAGED = 4
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+def find_browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    found = find_browser()
+    if found is None:
+        reason = f"no browser is installed: none of {', '.join(BROWSERS)} is on the path"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    return {**browser_type_launch_args, "executable_path": found, "args": [*FLAGS, "--disable-sync"]}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return {**browser_context_args, "viewport": {"width": 1280, "height": 900}}
+
+
+@pytest.fixture
+def page(page):
+    """With a list of what went wrong on it, which must be empty in the end."""
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_default_timeout(60_000)
+    yield page
+    assert not [error for error in errors if "fl-gan" in error or "explorer" in error], errors
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory) -> str:
+    """The address of notebook 04, exported as it is committed."""
+    folder = tmp_path_factory.mktemp("exported")
+    command = ["nbconvert", "--to", "html", "--output-dir", str(folder), str(NOTEBOOKS / EXPLORER)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True)
+    return (folder / EXPLORER).with_suffix(".html").as_uri()
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Path:
+    """A copy of the notebooks, in which the record of one attack is damaged."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copytree(NOTEBOOKS, folder / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    damaged = folder / "notebooks" / "runs" / f"attack_{DAMAGED}.npz"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def jupyter(project) -> Iterator[str]:
+    command = [
+        "jupyterlab",
+        "--allow-root",
+        "--no-browser",
+        "--IdentityProvider.token=",
+        "--ServerApp.root_dir=notebooks",
+    ]
+    with serve([sys.executable, "-m", *command, "--ServerApp.port"], project) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def demo(project) -> Iterator[str]:
+    command = ["fl_gan_lib", "demo", f"notebooks/{EXPLORER}", "--no-browser", "--port"]
+    with serve([sys.executable, "-m", *command], project) as address:
+        yield address
+
+
+@contextmanager
+def serve(command: list[str], folder: Path) -> Iterator[str]:
+    """Start a server on a free port and wait until it answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = f"http://127.0.0.1:{port}"
+    option = [f"{command[-1]}={port}"] if "." in command[-1] else [command[-1], port]
+    with tempfile.TemporaryFile() as log:
+        server = subprocess.Popen([*command[:-1], *option], cwd=folder, stdout=log, stderr=log)
+        try:
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(f"{address}/static/favicon.ico", timeout=1).close()
+                    break
+                except urllib.error.HTTPError:
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            else:
+                log.seek(0)
+                pytest.fail(f"the server did not start: {log.read().decode()[-2000:]}")
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)

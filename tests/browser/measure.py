@@ -1,0 +1,125 @@
+"""How fast the explorer answers, and how many viewers one laptop can bear: `python tests/browser/measure.py --help`."""
+
+import argparse
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+from conftest import EXPLORER, FLAGS, find_browser, serve
+from playwright.async_api import BrowserContext, Page, async_playwright
+
+ROOT = Path(__file__).parents[2]
+# From the browser's own time stamp of the click or key until the frame that shows its effect is handed over.
+WATCH = """root => {
+  window.delays = [];
+  const watch = (event) => {
+    if (!event.isTrusted) return;
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => window.delays.push(performance.now() - event.timeStamp);
+      channel.port2.postMessage(null);
+    });
+  };
+  root.addEventListener("click", watch, true);
+  root.addEventListener("keydown", watch, true);
+}"""
+
+
+async def open_explorer(context: BrowserContext, address: str, errors: list[str]) -> tuple[Page, float]:
+    """A page with the explorer, and the seconds until it can be used."""
+    page = await context.new_page()
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    # Thirty of Voila's spinners at a time would keep this machine busy, and viewers have machines of their own.
+    await (await context.new_cdp_session(page)).send("Animation.setPlaybackRate", {"playbackRate": 0})
+    start = time.monotonic()
+    await page.goto(address, timeout=120_000)
+    await page.wait_for_selector(".fl-gan[data-ready=true]", timeout=120_000)
+    return page, time.monotonic() - start
+
+
+async def measure_latency(address: str, context: BrowserContext, *, steps: int) -> None:
+    """Click digits and step the slider, alone and with a second run beside it."""
+    page, _ = await open_explorer(context, address, [])
+    await page.locator(".fl-gan").evaluate(WATCH)
+    rows = {}
+    for beside in ("nothing", "oracle"):
+        await page.get_by_label("beside it").select_option(beside)
+        await page.evaluate("window.delays.length = 0")
+        for step in range(steps):
+            await page.get_by_role("radio", name=f"digit {step % 10}").click()
+        await page.wait_for_timeout(200)
+        clicks = await page.evaluate("window.delays.splice(0)")
+        await page.get_by_role("slider", name="round").focus()
+        for step in range(steps):
+            await page.keyboard.press("ArrowRight" if step // 20 % 2 else "ArrowLeft")
+        await page.wait_for_timeout(200)
+        keys = await page.evaluate("window.delays.splice(0)")
+        rows |= {(beside, "click on a digit"): clicks, (beside, "step of the slider"): keys}
+    table = pd.DataFrame(
+        {key: [len(one), np.median(one), np.percentile(one, 95), max(one)] for key, one in rows.items()},
+        index=["number", "median, ms", "95th percentile, ms", "maximum, ms"],
+    )
+    print(table.T.rename_axis(["beside", "event"]).round(1).to_string())
+
+
+async def measure_viewers(address: str, context: BrowserContext, *, number: int, within: float) -> None:
+    """Let viewers arrive evenly; each picks digits and slides until half a minute after the last one set out."""
+    errors: list[str] = []
+    arrivals: list[float] = []
+    end = time.monotonic() + within + 30
+
+    async def view(place: int) -> None:
+        await asyncio.sleep(place * within / max(number - 1, 1))
+        page, seconds = await open_explorer(context, address, errors)
+        arrivals.append(seconds)
+        print(f"viewer {place + 1}: {seconds:.1f} s", flush=True)
+        random = np.random.default_rng(place)
+        while time.monotonic() < end:
+            digit = random.integers(10)
+            await page.get_by_role("radio", name=f"digit {digit}").check()
+            await page.get_by_role("slider", name="round").fill(str(random.integers(20)))
+            if f"digit {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
+                errors.append(f"viewer {place + 1} does not see digit {digit}")
+            await asyncio.sleep(10)
+
+    results = await asyncio.gather(*map(view, range(number)), return_exceptions=True)
+    errors += [repr(result) for result in results if result is not None]
+    server, *kernels = [process.memory_info().rss / 1e9 for process in server_processes()]
+    print(f"{len(arrivals)} of {number} viewers saw the page; errors: {len(errors)} {errors[:3]}")
+    print("time to a usable page: median {:.1f} s, 95th percentile {:.1f} s".format(*np.percentile(arrivals, [50, 95])))
+    print(
+        f"resident memory: {server + sum(kernels):.2f} GB, of which the server {server:.2f}, and each of "
+        f"{len(kernels)} kernels at most {max(kernels):.3f}"
+    )
+
+
+def server_processes() -> list[psutil.Process]:
+    """The server that `serve` started, and its kernels."""
+    children = psutil.Process().children(recursive=True)
+    return [process for process in children if {"fl_gan_lib", "ipykernel_launcher"} & set(process.cmdline())]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    latency = commands.add_parser("latency", help="from a click to the picture")
+    latency.add_argument("--steps", type=int, default=200)
+    viewers = commands.add_parser("viewers", help="many viewers of one demo")
+    viewers.add_argument("--number", type=int, default=30)
+    viewers.add_argument("--within", type=float, default=60, help="seconds in which they arrive")
+    options = vars(parser.parse_args())
+    measure = {"latency": measure_latency, "viewers": measure_viewers}[options.pop("command")]
+    demo = [sys.executable, "-m", "fl_gan_lib", "demo", f"notebooks/{EXPLORER}", "--no-browser", "--port"]
+    with serve(demo, ROOT) as address:
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
+            context = await browser.new_context(viewport={"width": 1280, "height": 900})
+            await measure(address, context, **options)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

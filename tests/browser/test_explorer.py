@@ -1,0 +1,268 @@
+"""What the explorer shows in a real browser: which images, which words."""
+
+import contextlib
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page, TimeoutError, expect
+
+from fl_gan_lib.figures import tile
+from fl_gan_lib.records import AttackRecord, load_records, record_path
+from fl_gan_lib.widgets import NUM_GREYS, describe
+
+RUNS = Path(__file__).parents[2] / "notebooks" / "runs"
+LAST = len(AttackRecord.load(record_path(RUNS, 3)).rounds) - 1
+DAMAGED = 4
+expect.set_options(timeout=15_000)
+PIXELS = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return [canvas.width, Array.from(data).filter((_, index) => index % 4 === 0)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def records() -> dict[int, AttackRecord]:
+    return load_records(RUNS)
+
+
+class Explorer:
+    """The explorer on a page, as a user finds its parts: by role and label."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.root = page.locator(".fl-gan[data-ready=true]")
+        self.root.wait_for(timeout=60_000)
+        self.slider = self.root.get_by_role("slider", name="round")
+        self.first = self.root.locator("section").nth(0)
+        self.second = self.root.locator("section").nth(1)
+
+    def pick(self, digit: int) -> None:
+        self.root.get_by_role("radio", name=f"digit {digit}").check()
+
+    def frame(self) -> int:
+        return int(self.slider.input_value())
+
+
+def pixels(pane: Locator, row: str) -> np.ndarray:
+    width, values = pane.get_by_role("img", name=re.compile(f"^{row}")).evaluate(PIXELS)
+    return np.array(values, np.uint8).reshape(-1, width)
+
+
+def greys(images: np.ndarray) -> np.ndarray:
+    """As the explorer shows them: ten a line, in few greys."""
+    step = 255 / (NUM_GREYS - 1)
+    return np.round(np.round(tile(images, 10) / step) * step).astype(np.uint8)
+
+
+def assert_shows(pane: Locator, record: AttackRecord, frame: int, *, num_fakes: int = 20) -> None:
+    expect(pane).to_contain_text(describe(record, frame))
+    assert np.array_equal(pixels(pane, "private"), greys(record.private_samples))
+    assert np.array_equal(pixels(pane, "fakes"), greys(record.samples[frame, :num_fakes]))
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast ratio of two CSS colours (WCAG 2.2)."""
+
+    def luminance(colour: str) -> float:
+        channels = np.array(re.findall(r"[\d.]+", colour)[:3], float) / 255
+        return float(
+            np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+            @ [0.2126, 0.7152, 0.0722]
+        )
+
+    dark, light = sorted([luminance(one), luminance(other)])
+    return (light + 0.05) / (dark + 0.05)
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """For people to look at; nothing is asserted on it."""
+    folder = Path("out/browser")
+    folder.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=folder / f"{name}.png")
+
+
+@pytest.fixture
+def offline(page, context, exported) -> Explorer:
+    context.set_offline(True)
+    page.goto(exported)
+    return Explorer(page)
+
+
+def test_an_exported_page_needs_no_network(offline, page, records):
+    assert_shows(offline.first, records[3], LAST, num_fakes=10)
+    offline.slider.fill("7")
+    assert_shows(offline.first, records[3], 7, num_fakes=10)
+    offline.pick(8)
+    assert_shows(offline.first, records[8], 7, num_fakes=10)
+    emergence = page.locator("img").first
+    assert emergence.evaluate("image => image.src.startsWith('data:image/png') && image.naturalHeight > 500")
+    expect(offline.root.get_by_role("button", name="live attack")).to_have_count(0)
+    offline.root.scroll_into_view_if_needed()
+    keep_picture(page, "exported")
+
+
+def test_the_keyboard_is_enough(offline, page, records):
+    offline.root.get_by_role("radio", name="digit 3").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(offline.root.get_by_role("radio", name="digit 5")).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(offline.root.get_by_role("button", name="Play")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(offline.slider).to_be_focused()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert_shows(offline.first, records[5], 1, num_fakes=10)
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Space")
+    expect(offline.slider).to_have_value("3")
+    page.keyboard.press("Space")
+    stopped = offline.frame()
+    page.wait_for_timeout(1000)
+    assert_shows(offline.first, records[5], stopped, num_fakes=10)
+
+
+def test_it_tells_a_screen_reader_what_it_shows(offline, records):
+    expect(offline.slider).to_have_attribute("aria-valuetext", "round 200")
+    fakes = offline.first.get_by_role("img", name="fakes of the digit 3")
+    expect(fakes).to_have_attribute("aria-label", f"fakes of the digit 3. {describe(records[3], LAST)}")
+    gap = records[3].metrics["gap_closed"].iloc[-1]
+    expect(offline.root.get_by_role("img", name=f"gap closed {gap:.2f}, over the rounds")).to_be_visible()
+    unnamed = offline.root.locator("button, input, select, canvas, svg").evaluate_all(
+        """all => all.filter(one => one.checkVisibility() && !one.textContent && !one.ariaLabel && !one.labels?.length)
+             .map(one => one.outerHTML)"""
+    )
+    assert unnamed == []
+
+
+def test_its_text_is_large_and_stands_out(offline):
+    sizes = offline.root.evaluate(
+        """root => [...root.querySelectorAll("*")].filter(one => one.textContent && one.checkVisibility())
+             .map(one => parseFloat(getComputedStyle(one).fontSize))"""
+    )
+    assert len(sizes) > 40 and min(sizes) >= 16
+    colours = (
+        "one => [one, one.closest('.fl-gan')].map(e => getComputedStyle(e)).flatMap(s => [s.color, s.backgroundColor])"
+    )
+    for words in ("h3", ".fl-gan-first p", ".fl-gan-charts text", "button", "fieldset input:checked + span"):
+        ink, own, _, paper = offline.root.locator(words).first.evaluate(colours)
+        assert contrast(ink, paper if own.endswith(", 0)") else own) >= 4.5, words
+
+
+def test_fast_dragging_leaves_the_right_picture(offline, page, records):
+    box = offline.slider.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] - 5, y)
+    page.mouse.down()
+    random = np.random.default_rng(0)
+    for _ in range(60):
+        page.mouse.move(box["x"] + random.uniform(0, box["width"]), y)
+        frame = offline.frame()
+        expect(offline.root.locator(".fl-gan-clock")).to_have_text(f"round {records[3].rounds[frame]} of 200")
+    page.mouse.up()
+    assert_shows(offline.first, records[3], offline.frame(), num_fakes=10)
+    expect(offline.root.locator("canvas:visible")).to_have_count(2)
+    expect(offline.root.locator("svg")).to_have_count(4)
+
+
+@pytest.fixture
+def explorer(page, demo) -> Explorer:
+    page.goto(demo)
+    return Explorer(page)
+
+
+def test_the_demo_explains_itself_and_moves(explorer, page, records):
+    expect(page.get_by_role("heading", name="Visual comparison")).to_be_visible()
+    expect(page.locator("body")).to_contain_text("Neither sends an image to anybody")
+    expect(page.locator("body")).not_to_contain_text("load_records")
+    explorer.pick(7)
+    assert_shows(explorer.first, records[7], LAST)
+    explorer.slider.fill("0")
+    assert_shows(explorer.first, records[7], 0)
+    explorer.root.get_by_role("button", name="Play").click()
+    expect(explorer.slider).to_have_value("4")
+    expect(explorer.slider).to_have_value(str(LAST), timeout=20_000)
+    expect(explorer.root.get_by_role("button", name="Play")).to_be_visible()
+    assert_shows(explorer.first, records[7], LAST)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("without injection", "passive"), ("oracle", "oracle")])
+def test_a_second_run_stands_beside_the_first(explorer, page, records, name, kind):
+    expect(explorer.second).to_be_hidden()
+    explorer.root.get_by_label("beside it").select_option(name)
+    other = AttackRecord.load(record_path(RUNS, 3, kind))
+    assert_shows(explorer.first, records[3], LAST)
+    assert_shows(explorer.second, other, len(other.rounds) - 1)
+    explorer.slider.fill("10")
+    nearest = int(np.abs(other.rounds - records[3].rounds[10]).argmin())
+    assert_shows(explorer.second, other, nearest)
+    keep_picture(page, f"beside_{kind}")
+    explorer.root.get_by_label("beside it").select_option("nothing")
+    expect(explorer.second).to_be_hidden()
+
+
+def test_a_damaged_record_says_what_to_do(explorer, records):
+    explorer.pick(DAMAGED)
+    expect(explorer.first).to_contain_text(f"make records DIGITS={DAMAGED}")
+    expect(explorer.slider).to_be_disabled()
+    explorer.pick(5)
+    assert_shows(explorer.first, records[5], LAST)
+
+
+def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project, records):
+    explorer.pick(1)
+    status = explorer.root.locator(".fl-gan-live output")
+    explorer.root.get_by_role("button", name="Start a live attack on 1").click()
+    expect(status).to_contain_text("Preparing")
+    expect(explorer.first).to_contain_text("live attack", timeout=180_000)
+    expect(status).to_contain_text("Training: round")
+    expect(explorer.root.get_by_role("progressbar")).to_be_visible()
+    expect(explorer.slider).to_have_value("5", timeout=60_000)
+    keep_picture(page, "live")
+
+    start = time.monotonic()
+    explorer.slider.fill("2")
+    expect(explorer.root.locator(".fl-gan-clock")).to_contain_text("round 3 of")
+    explorer.root.get_by_label("run").select_option("attack")
+    assert_shows(explorer.first, records[1], int(np.abs(records[1].rounds - 3).argmin()))
+    assert time.monotonic() - start < 5, "the page does not respond while it trains"
+
+    explorer.root.get_by_role("button", name="Stop").click()
+    expect(status).to_contain_text("Stopped: the record reaches round")
+    explorer.root.get_by_label("run").select_option("live attack")
+    explorer.slider.press("End")
+    record = AttackRecord.load(record_path(project / "out" / "live", 1))
+    assert record.target == 1 and len(record.rounds) >= 6 and record.rounds[-1] < 200
+    assert_shows(explorer.first, record, len(record.rounds) - 1)
+    expect(explorer.root.get_by_role("button", name="Start a live attack on 1")).to_be_enabled()
+
+
+def run_all_cells(page: Page, address: str) -> None:
+    """As a user does, who tries again when JupyterLab loses the request while it still connects to the new kernel."""
+    for _ in range(4):
+        page.goto(address)
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").first.wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        with contextlib.suppress(TimeoutError):
+            page.locator(".fl-gan").wait_for(timeout=20_000)
+            return
+    pytest.fail("the notebook does not run")
+
+
+@pytest.mark.parametrize("place", ["lab/tree", "notebooks"], ids=["JupyterLab", "Notebook 7"])
+def test_jupyter_runs_the_notebook(page, jupyter, records, place):
+    run_all_cells(page, f"{jupyter}/{place}/04_visual_comparison.ipynb")
+    explorer = Explorer(page)
+    assert_shows(explorer.first, records[3], LAST)
+    explorer.slider.scroll_into_view_if_needed()
+    explorer.slider.press("ArrowLeft")
+    explorer.slider.press("ArrowLeft")
+    assert_shows(explorer.first, records[3], LAST - 2)
+    explorer.pick(6)
+    assert_shows(explorer.first, records[6], LAST - 2)
+    expect(page.locator(".fl-gan-page")).to_have_count(0)
+    keep_picture(page, place.replace("/", "_"))
