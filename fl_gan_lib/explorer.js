@@ -201,7 +201,7 @@ function drawCharts(parent, records, indices) {
   for (const [column, name, highest] of CHARTS) {
     const y = (value) => height - bottom - ((height - top - bottom) * Math.max(value, -0.05)) / highest;
     const now = shown.map((one) => one.metrics[column][one.index]);
-    const words = now.map((value) => (value === null ? "none" : value.toFixed(2)));
+    const words = now.map((value) => (value === null ? "–" : value.toFixed(2)));
     const label = `${name} ${words.join(" beside ")}`;
     const chart = svg(parent, "svg", { width, height, role: "img", "aria-label": `${label}, over the rounds` });
     const title = svg(chart, "text", { x: left, y: 18, class: "fl-gan-title" }, `${name} `);

@@ -139,7 +139,7 @@ def _frames(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
     numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
     digit = record.target
     owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
-    known = f"drawn without a single {digit} of its own" if owner == "attacker's" else "which has the private images"
+    known = f"drawn without a single {digit}" if owner == "attacker's" else "drawn with the private images"
     return {
         "rounds": record.rounds.tolist(),
         "metrics": {
@@ -168,7 +168,8 @@ def _png(images: np.ndarray) -> str:
 def _page(records: Mapping[int, AttackRecord]) -> str:
     """The explorer as a piece of HTML that needs neither kernel nor network.
 
-    In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it leaves the place to the widget.
+    In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it gives the widget some seconds to come, which
+    then takes its place.
     """
     name = f"fl-gan-{uuid.uuid4()}"
     data = json.dumps([_run("attack", records, num_fakes=10)]).replace("</", "<\\/")
@@ -178,10 +179,11 @@ def _page(records: Mapping[int, AttackRecord]) -> str:
 <script type="application/json">{data}</script>
 <script type="module">
 {_SCRIPT.read_text(encoding="utf-8")}
-if (!document.getElementById("jupyter-config-data")) {{
-  const page = document.getElementById("{name}");
+const page = document.getElementById("{name}");
+setTimeout(() => {{
+  if (!page.isConnected) return;
   page.querySelector("p").remove();
   mount(page, JSON.parse(page.querySelector("script[type='application/json']").textContent), null);
-}}
+}}, document.getElementById("jupyter-config-data") ? 5000 : 0);
 </script>
 </div>"""

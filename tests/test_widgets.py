@@ -38,7 +38,7 @@ def test_other_runs_stand_beside_the_first(record):
     record.config["kind"] = "oracle"
     first, second = attack_explorer({}, beside={"oracle": {3: record}}).runs
     assert first["name"] == "attack" and second["name"] == "oracle"
-    assert second["digits"]["3"]["fakes_title"] == "The oracle's fakes, which has the private images"
+    assert second["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
 
 
 def test_digits_without_a_record_say_how_to_make_one(record):

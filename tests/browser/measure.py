@@ -103,6 +103,15 @@ def server_processes() -> list[psutil.Process]:
     return [process for process in children if {"fl_gan_lib", "ipykernel_launcher"} & set(process.cmdline())]
 
 
+async def draw_picture(address: str, context: BrowserContext) -> None:
+    """The explorer as the README shows it: digit 3, round 50, with and without injection."""
+    page, _ = await open_explorer(context, address, [])
+    await page.get_by_label("beside it").select_option("without injection")
+    await page.get_by_role("slider", name="round").fill("14")
+    await page.locator(".fl-gan").click(position={"x": 5, "y": 5})  # takes the focus off the slider
+    await page.locator(".fl-gan").screenshot(path=ROOT / "img" / "explorer.png")
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -111,8 +120,9 @@ async def main() -> None:
     viewers = commands.add_parser("viewers", help="many viewers of one demo")
     viewers.add_argument("--number", type=int, default=30)
     viewers.add_argument("--within", type=float, default=60, help="seconds in which they arrive")
+    commands.add_parser("picture", help="img/explorer.png")
     options = vars(parser.parse_args())
-    measure = {"latency": measure_latency, "viewers": measure_viewers}[options.pop("command")]
+    measure = {"latency": measure_latency, "viewers": measure_viewers, "picture": draw_picture}[options.pop("command")]
     demo = [sys.executable, "-m", "fl_gan_lib", "demo", f"notebooks/{EXPLORER}", "--no-browser", "--port"]
     with serve(demo, ROOT) as address:
         async with async_playwright() as playwright:

@@ -11,7 +11,7 @@ from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from fl_gan_lib.figures import tile
 from fl_gan_lib.records import AttackRecord, load_records, record_path
-from fl_gan_lib.widgets import NUM_GREYS, describe
+from fl_gan_lib.widgets import NUM_GREYS, _page, describe
 
 RUNS = Path(__file__).parents[2] / "notebooks" / "runs"
 LAST = len(AttackRecord.load(record_path(RUNS, 3)).rounds) - 1
@@ -166,6 +166,11 @@ def test_fast_dragging_leaves_the_right_picture(offline, page, records):
     assert_shows(offline.first, records[3], offline.frame(), num_fakes=10)
     expect(offline.root.locator("canvas:visible")).to_have_count(2)
     expect(offline.root.locator("svg")).to_have_count(4)
+
+
+def test_where_no_widget_comes_the_copy_takes_its_place(page, records):
+    page.set_content(f'<script id="jupyter-config-data" type="application/json">{{}}</script>{_page(records)}')
+    assert_shows(Explorer(page).first, records[3], LAST, num_fakes=10)
 
 
 @pytest.fixture
