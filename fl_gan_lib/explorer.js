@@ -108,13 +108,15 @@ function mount(el, runs, model) {
     const { digit, run: record } = model.get("live_run");
     if (!record) return;
     await decode(record);
-    if (!find(LIVE)) runs.push({ name: LIVE, digits: {} });
-    const begins = !find(LIVE).digits[digit] || record.rounds.length === 1;
-    const last = state.index >= (find(LIVE).digits[digit]?.rounds.length ?? 0) - 1;
-    for (let other = 0; other < 10; other++) find(LIVE).digits[other] ??= { missing: "No live attack on this digit yet." };
+    if (!find(LIVE)) {
+      const missing = Array.from({ length: 10 }, () => ({ missing: "There was no live attack on this digit yet." }));
+      runs.push({ name: LIVE, digits: { ...missing } });
+    }
+    const before = find(LIVE).digits[digit].rounds?.length ?? 0;
+    const follows = state.run === LIVE && state.digit === String(digit) && state.index >= before - 1;
     find(LIVE).digits[digit] = record;
-    if (begins) Object.assign(state, { run: LIVE, digit: String(digit), index: Infinity });
-    else if (last && state.run === LIVE && state.digit === String(digit)) state.index = Infinity;
+    if (before === 0 || record.rounds.length === 1) Object.assign(state, { run: LIVE, digit: String(digit), index: Infinity });
+    else if (follows) state.index = Infinity;
     digits.querySelectorAll("input").forEach((radio) => (radio.checked = radio.value === state.digit));
     offer();
     show();

@@ -80,7 +80,7 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) 
     """All attacked digits at once: a row a digit, one latent vector through the rounds, a private image at the end.
 
     Raises:
-        ValueError: the records are not of the same rounds.
+        ValueError: there is no record, or they are not of the same rounds.
     """
     digits = sorted(records)
     rounds = _common_rounds(records)
@@ -108,7 +108,7 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
     A column a digit; each place below the top row follows one latent vector. The last round stays for three seconds.
 
     Raises:
-        ValueError: the records are not of the same rounds.
+        ValueError: there is no record, or they are not of the same rounds.
     """
     digits = sorted(records)
     rounds = _common_rounds(records)
@@ -202,6 +202,8 @@ def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str 
 
 
 def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
+    if not records:
+        raise ValueError("there is no record to draw: make some with `make records`, or one with run_attack")
     rounds, *others = (record.rounds for record in records.values())
     if not all(np.array_equal(rounds, other) for other in others):
         raise ValueError("the records are of different rounds: make them alike, or draw them one by one")

@@ -75,14 +75,15 @@ class Explorer(anywidget.AnyWidget):
         super().__init__(
             runs=[_run(name, records, num_fakes=20) for name, records in runs.items()],
             can_train=live_folder is not None,
-            live={"running": False, "message": "A real attack, on this computer: about two minutes."},
+            live={"running": False, "message": "A real attack, on this computer. It takes some minutes."},
         )
         self.on_msg(self._obey)
 
     def _ipython_display_(self) -> None:
         if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
             display(HTML(_page(self._records)))
-        display(self._repr_mimebundle_()[0], raw=True)
+        view, *_ = self._repr_mimebundle_()
+        display({name: value for name, value in view.items() if name != "text/plain"}, raw=True)
 
     def _obey(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
         match message:
@@ -97,6 +98,7 @@ class Explorer(anywidget.AnyWidget):
             return
         path = record_path(self._live_folder, digit)
         self.live_run = {}
+        self.live = {"running": True, "message": "Starting ..."}
 
         def report(progress: dict[str, Any]) -> None:
             if progress.pop("saved", False):

@@ -22,8 +22,8 @@ def test_round_trip(record, tmp_path):
 def test_missing_records_say_how_to_make_them(tmp_path):
     with pytest.raises(FileNotFoundError, match="run_attack"):
         AttackRecord.load(tmp_path / "attack_3.npz")
-    with pytest.raises(FileNotFoundError, match="make records"):
-        load_records(tmp_path)
+    with pytest.warns(UserWarning, match=r"no records of the kind attack in .*make records"):
+        assert load_records(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,3 @@ def test_a_damaged_record_is_left_out_and_named(record, tmp_path):
 def test_each_kind_of_run_is_loaded_by_its_name(record, tmp_path):
     record.save(record_path(tmp_path, 3, "oracle"))
     assert list(load_records(tmp_path, "oracle")) == [3]
-    with pytest.raises(FileNotFoundError, match=r"no records of the kind attack in .*make records"):
-        load_records(tmp_path)

@@ -242,7 +242,13 @@ def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project
     record = AttackRecord.load(record_path(project / "out" / "live", 1))
     assert record.target == 1 and len(record.rounds) >= 6 and record.rounds[-1] < 200
     assert_shows(explorer.first, record, len(record.rounds) - 1)
-    expect(explorer.root.get_by_role("button", name="Start a live attack on 1")).to_be_enabled()
+
+    explorer.pick(2)
+    expect(explorer.first).to_contain_text("no live attack on this digit yet")
+    explorer.root.get_by_role("button", name="Start a live attack on 2").click()
+    expect(explorer.first).to_contain_text(re.compile(r"Round \d+, digit 2:"), timeout=180_000)
+    explorer.root.get_by_role("button", name="Stop").click()
+    expect(status).to_contain_text("Stopped: the record reaches round")
 
 
 def run_all_cells(page: Page, address: str) -> None:
