@@ -118,9 +118,10 @@ def describe(record: AttackRecord, frame: int) -> str:
     row = record.metrics.iloc[frame]
     number = len(record.final_samples)
     closed = f"closed to {row['gap_closed']:.0%}" if row["gap_closed"] > 0 else "not closed at all"
+    article = "an" if record.target == 8 else "a"
     return (
         f"Round {record.rounds[frame]}, digit {record.target}: {round(row['recognition'] * number)} of {number} fakes "
-        f"read as a {record.target}; the gap to the real images is {closed}."
+        f"read as {article} {record.target}; the gap to the real images is {closed}."
     )
 
 
