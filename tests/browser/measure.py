@@ -56,6 +56,7 @@ async def measure_latency(address: str, context: BrowserContext, *, steps: int) 
         await page.get_by_role("slider", name="round").focus()
         for step in range(steps):
             await page.keyboard.press("ArrowRight" if step // 20 % 2 else "ArrowLeft")
+            await page.wait_for_timeout(30)  # as fast as a key that is held down repeats
         await page.wait_for_timeout(200)
         keys = await page.evaluate("window.delays.splice(0)")
         rows |= {(beside, "click on a digit"): clicks, (beside, "step of the slider"): keys}
