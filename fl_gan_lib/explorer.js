@@ -263,7 +263,8 @@ function options(element, names, chosen) {
   element.value = chosen;
 }
 
-function nearest(rounds, wanted) {
+// The place of the recorded round that is nearest to `wanted`; the last one where there is no wish.
+function nearest(rounds, wanted = rounds.at(-1)) {
   const distances = rounds.map((round) => Math.abs(round - wanted));
   return distances.indexOf(Math.min(...distances));
 }

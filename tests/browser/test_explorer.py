@@ -213,6 +213,9 @@ def test_a_damaged_record_says_what_to_do(explorer, records):
     explorer.pick(DAMAGED)
     expect(explorer.first).to_contain_text(f"make records DIGITS={DAMAGED}")
     expect(explorer.slider).to_be_disabled()
+    explorer.root.get_by_label("beside it").select_option("oracle")
+    oracle = AttackRecord.load(record_path(RUNS, DAMAGED, "oracle"))
+    assert_shows(explorer.second, oracle, len(oracle.rounds) - 1)
     explorer.pick(5)
     assert_shows(explorer.first, records[5], LAST)
 
