@@ -7,7 +7,7 @@
 #   make latency    from a click in the explorer to the picture, in a browser
 #   make viewers    thirty viewers of one demo: time to a usable page, memory, errors
 #   make notebooks  execute all notebooks again, in place
-#   make records    run the attack, with and without injection, and the oracle again on all digits (DIGITS=0 1 ...), into
+#   make records    run the attack, with and without injection, and the oracle again on all digits (or DIGITS="3 9"), into
 #                   notebooks/runs, and draw the README's pictures
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv

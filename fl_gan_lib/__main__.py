@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import argparse
-import json
-import sys
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence
+from fl_gan_lib.live import attack_live
 from fl_gan_lib.records import AttackRecord, load_records
 
 RECORDS = Path("notebooks/runs")
@@ -70,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     live = commands.add_parser("live", help="an attack that reports each round, and stops when its input ends")
     live.add_argument("target", type=int, choices=range(10))
     live.add_argument("record", type=Path)
-    live.add_argument("--rounds", type=int)
+    live.add_argument("--rounds", type=int, required=True)
     table = commands.add_parser("table", help="the kinds of runs as csv, and the records of seed 0")
     table.add_argument("--digits", type=int, nargs="+", default=range(10), choices=range(10), metavar="DIGIT")
     table.add_argument("--kinds", nargs="+", default=["attack", "oracle", "honest"], choices=KINDS)
@@ -98,29 +93,6 @@ def draw_pictures(folder: Path, images: Path) -> None:
     save_emergence(records, images / "emergence.gif")
     for digit in records.keys() & {3, 9}:
         plot_comparison(records[digit]).savefig(images / f"comparison_{digit}.png", dpi=100)
-
-
-def attack_live(target: int, path: Path, *, rounds: int | None) -> None:
-    """The other end of `live.start_attack`: a line of JSON for each round, and the record saved as it grows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name("live.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        sys.exit("another live attack is running on this computer: wait until it has ended, or stop it")
-    from fl_gan_lib.attack import run_attack
-
-    def watch(round: int, record: AttackRecord | None) -> None:
-        if record is not None:
-            record.save(path)
-        print(json.dumps({"round": round, "saved": record is not None}), flush=True)
-
-    def interrupt_when_the_input_ends() -> None:
-        sys.stdin.read()
-        _thread.interrupt_main()
-
-    threading.Thread(target=interrupt_when_the_input_ends, daemon=True).start()
-    run_attack(target, rounds=rounds, progress=False, watch=watch)
 
 
 def summarise(record: AttackRecord) -> str:

@@ -148,9 +148,9 @@ function pane(parent, className) {
     heading: add(el, "h3", {}),
     sentence: add(el, "p", { "aria-live": "polite" }),
     body: add(el, "div", {}),
-    privateTitle: add(el.lastChild, "p", { class: "fl-gan-private" }),
+    privateTitle: add(el.lastChild, "p", {}),
     private: add(el.lastChild, "canvas", { role: "img" }),
-    fakesTitle: add(el.lastChild, "p", { class: "fl-gan-fakes" }),
+    fakesTitle: add(el.lastChild, "p", {}),
     fakes: add(el.lastChild, "canvas", { role: "img" }),
   };
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import subprocess
@@ -11,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from fl_gan_lib.records import AttackRecord
+
 
 def start_attack(
-    target: int, path: str | Path, *, rounds: int, report: Callable[[dict[str, Any]], None]
+    target: int, path: str | Path, *, rounds: int = 200, report: Callable[[dict[str, Any]], None]
 ) -> Callable[[], None]:
     """Start `run_attack` in another process, which saves its record to `path` after each recorded round.
 
@@ -70,3 +75,27 @@ def start_attack(
 
     threading.Thread(target=follow, daemon=True).start()
     return stop
+
+
+def attack_live(target: int, path: Path, *, rounds: int) -> None:
+    """The other end of `start_attack`: a line of JSON for each round, and the record saved as it grows."""
+    from fl_gan_lib.attack import run_attack  # needs torch, which the caller of `start_attack` does without
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name("live.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        sys.exit("another live attack is running on this computer: wait until it has ended, or stop it")
+
+    def watch(round: int, record: AttackRecord | None) -> None:
+        if record is not None:
+            record.save(path)
+        print(json.dumps({"round": round, "saved": record is not None}), flush=True)
+
+    def interrupt_when_the_input_ends() -> None:
+        sys.stdin.read()
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt_when_the_input_ends, daemon=True).start()
+    run_attack(target, rounds=rounds, progress=False, watch=watch)

@@ -33,7 +33,6 @@ def attack_explorer(
     *,
     beside: Mapping[str, Mapping[int, AttackRecord]] | None = None,
     live_folder: str | Path | None = None,
-    live_rounds: int = 200,
 ) -> Explorer:
     """Pick a digit and slide through the rounds of its recorded attack.
 
@@ -43,7 +42,6 @@ def attack_explorer(
         records: by digit, for instance from `records.load_records`.
         beside: further runs that can be put beside the first, by name: without injection, with a defence, the oracle.
         live_folder: where live attacks leave their records; without it there is no live mode.
-        live_rounds: of a live attack.
 
     Returns:
         A widget with a digit picker, a round slider with a play button, the victim's private images above the fakes
@@ -52,7 +50,7 @@ def attack_explorer(
         for pages that have no kernel.
     """
     runs = {"attack": records, **(beside or {})}
-    return Explorer(runs, live_folder=live_folder, live_rounds=live_rounds)
+    return Explorer(runs, live_folder)
 
 
 class Explorer(anywidget.AnyWidget):
@@ -65,12 +63,9 @@ class Explorer(anywidget.AnyWidget):
     live = traitlets.Dict().tag(sync=True)
     live_run = traitlets.Dict().tag(sync=True)
 
-    def __init__(
-        self, runs: Mapping[str, Mapping[int, AttackRecord]], *, live_folder: str | Path | None, live_rounds: int
-    ) -> None:
+    def __init__(self, runs: Mapping[str, Mapping[int, AttackRecord]], live_folder: str | Path | None) -> None:
         self._records = next(iter(runs.values()))
         self._live_folder = live_folder
-        self._live_rounds = live_rounds
         self._stop: Callable[[], None] | None = None
         super().__init__(
             runs=[_run(name, records, num_fakes=20) for name, records in runs.items()],
@@ -105,7 +100,7 @@ class Explorer(anywidget.AnyWidget):
                 self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
             self.live = progress
 
-        self._stop = start_attack(digit, path, rounds=self._live_rounds, report=report)
+        self._stop = start_attack(digit, path, report=report)
 
     def stop(self) -> None:
         """Stop the live attack; its record reaches as far as the last recorded round."""

