@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label
-from fl_gan_lib.federation import Client, Update, accuracy, federate
+from fl_gan_lib.federation import Aggregate, Client, Update, accuracy, federate
 from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.recording import record_run
@@ -103,6 +103,7 @@ def split_participants(
     *,
     num_honest: int = 1,
     split: str = "all-but-target",
+    num_without_target: int = 0,
     images_per_client: int | None = None,
     target_images: int | None = None,
     seed: int = 0,
@@ -115,6 +116,7 @@ def split_participants(
         num_honest: honest clients, at least 1; the first is called the victim.
         split: `"all-but-target"`: the honest clients hold all ten digits, the attacker nine. `"paper"`: the honest
             clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, MNIST experiments).
+        num_without_target: how many of the honest clients, the last ones, lack the target as the attacker does.
         images_per_client: each participant keeps only that many images, drawn at random; by default all are dealt out.
         target_images: each honest client keeps only that many images of the target; by default all of its share.
         seed: of the shuffle.
@@ -134,17 +136,25 @@ def split_participants(
     }
     if split not in holdings:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(map(repr, holdings))}")
+    if not 0 <= num_without_target < num_honest:
+        raise ValueError(
+            f"num_without_target is {num_without_target}: it must be from 0 to {num_honest - 1}, as one of the "
+            f"{num_honest} honest clients must hold the target"
+        )
     honest, attacker = holdings[split]
     if target not in honest:
         raise ValueError(f"in the split {split!r} nobody but the attacker holds {target}: choose one of {list(honest)}")
-    parts = partition_by_label(labels, num_honest + 1, [honest] * num_honest + [attacker], seed=seed)
+    held = [honest] * (num_honest - num_without_target) + [set(honest) - {target}] * num_without_target + [attacker]
+    parts = partition_by_label(labels, num_honest + 1, held, seed=seed)
     rng = np.random.default_rng(seed)
     if target_images is not None:
         wanted = np.asarray(labels) == target
         parts = [
             np.concatenate([part[~wanted[part]], _choose(rng, part[wanted[part]], target_images, "target_images")])
-            for part in parts[:-1]
-        ] + parts[-1:]
+            if wanted[part].any()
+            else part
+            for part in parts
+        ]
     if images_per_client is not None:
         parts = [_choose(rng, part, images_per_client, "images_per_client") for part in parts]
     return [np.sort(part) for part in parts]
@@ -165,6 +175,7 @@ def build_federation(
     seed: int = 0,
     device: str = "auto",
     make_model: Callable[[], nn.Module] = Classifier,
+    make_honest: Callable[..., Client] = Client,
     make_attacker: Callable[..., GANAttacker] = GANAttacker,
     client_options: Mapping[str, Any] | None = None,
     **split_options: Any,
@@ -179,6 +190,7 @@ def build_federation(
         seed: of the split and of the weights.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         make_model: the model that the federation trains.
+        make_honest: called like `Client`; for what the honest clients do to protect themselves, see `defences`.
         make_attacker: called like `GANAttacker`.
         client_options: for each participant, the attacker included, as for `Client`.
         split_options: as for `split_participants`.
@@ -198,7 +210,7 @@ def build_federation(
         torch.manual_seed(seed)
         model = make_model().to(pick_device(device))
         attacker = make_attacker(datasets[-1], target, num_rounds=num_rounds, inject=inject, **options)
-    return model, [*(Client(dataset, **options) for dataset in datasets[:-1]), attacker]
+    return model, [*(make_honest(dataset, **options) for dataset in datasets[:-1]), attacker]
 
 
 def run_attack(
@@ -208,6 +220,7 @@ def run_attack(
     rounds: int | None = None,
     num_honest: int = 1,
     inject: bool = True,
+    aggregate: Aggregate | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
@@ -223,6 +236,7 @@ def run_attack(
         rounds: of federated averaging; by default 200.
         num_honest: honest clients, see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
+        aggregate: how the server makes one model of the updates; by default `federation.fedavg`.
         seed: of the split, the weights and every round. On a CPU, the same seed, machine and number of threads give the
             same bits.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
@@ -246,9 +260,11 @@ def run_attack(
     *honest, attacker = clients
     target_test = test.subset(torch.nonzero(test.labels == target).squeeze(1))
     config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed, "inject": inject}
+    if aggregate is not None:
+        config["aggregate"] = str(aggregate)
     config |= {name: value if isinstance(value, int) else str(value) for name, value in options.items()}
     return record_run(
-        federate(model, clients, num_rounds=rounds, seed=seed),
+        federate(model, clients, num_rounds=rounds, aggregate=aggregate, seed=seed),
         attacker.generator,
         private=torch.cat([client.dataset.images_of(target) for client in honest]),
         config=config | {"device": str(next(model.parameters()).device)},

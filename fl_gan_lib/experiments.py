@@ -31,11 +31,11 @@ Run = Callable[..., Result]
 NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
 
 
-def attack(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
-    """`run_attack`; the whole record goes to `folder`, if one is given."""
+def attack(target: int, seed: int, *, folder: Path | None = None, kind: str = "attack", **options: Any) -> Result:
+    """`run_attack`; the whole record goes to `folder`, if one is given, as one of that kind."""
     record = run_attack(target, seed=seed, device="cpu", progress=False, **options)
     if folder is not None:
-        record.save(record_path(folder, target, "attack" if record.config["inject"] else "passive"))
+        record.save(record_path(folder, target, kind))
     return record.metrics, record.samples[-1, :10]
 
 
@@ -167,7 +167,7 @@ def compare_digits(
         folder = None if seed else Path(path).parent
         runs = {
             "attack": partial(attack, digit, seed, rounds=rounds, folder=folder),
-            "passive": partial(attack, digit, seed, rounds=rounds, folder=folder, inject=False),
+            "passive": partial(attack, digit, seed, rounds=rounds, folder=folder, kind="passive", inject=False),
             "oracle": partial(oracle, digit, seed, rounds=rounds, folder=folder),
             "honest": partial(honest, digit, seed, rounds=rounds),
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,9 @@ class Update:
     state: dict[str, Tensor]
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
+
+
+Aggregate = Callable[[Iterable[Update], Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Client:
             most 1.
         download_fraction: share of the parameters that the client takes over from the global model, those that differ
             most from its own (theta_d). The first model is taken over whole. Above 0, at most 1.
+        protect: what the client does to the change of its weights, a tensor a parameter, before it sends them; see
+            `defences`.
 
     Raises:
         ValueError: the client holds no image, or a fraction is out of range.
@@ -77,6 +83,7 @@ class Client:
         learning_rate: float = 1e-3,
         upload_fraction: float = 1.0,
         download_fraction: float = 1.0,
+        protect: Callable[[list[Tensor]], list[Tensor]] | None = None,
     ) -> None:
         if len(dataset) == 0:
             raise ValueError("a client needs at least one image: check the partition that it was made from")
@@ -89,6 +96,7 @@ class Client:
         self.learning_rate = learning_rate
         self.upload_fraction = upload_fraction
         self.download_fraction = download_fraction
+        self.protect = protect
         self._model: nn.Module | None = None
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -112,20 +120,25 @@ class Client:
     def _train(self, global_model: nn.Module, images: Tensor, labels: Tensor, *, num_examples: int) -> Update:
         """Train the local model, which has received `global_model`, and claim `num_examples` for the update."""
         model = self._model.train()
-        partial = self.upload_fraction < 1 or self.download_fraction < 1
-        before = copy.deepcopy(model) if partial else None
+        whole = self.upload_fraction == self.download_fraction == 1 and self.protect is None
+        before = None if whole else copy.deepcopy(model)
+        loss = self._step(images, labels)
+        if before is not None:
+            change = _largest(_difference(model, before), self.upload_fraction)
+            model = _add(copy.deepcopy(global_model), self.protect(change) if self.protect else change)
+        state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        return Update(state, num_examples, {"loss": loss})
+
+    def _step(self, images: Tensor, labels: Tensor) -> float:
+        """Take the local steps of this round, and return their mean loss."""
         losses = []
         for batch in _batches(len(labels), self.batch_size, self.local_steps):
-            loss = F.cross_entropy(model(images[batch]), labels[batch])
+            loss = F.cross_entropy(self._model(images[batch]), labels[batch])
             self._optimizer.zero_grad()
             loss.backward()
             self._optimizer.step()
             losses.append(loss.detach())
-        if before is not None:
-            change = _largest(_difference(model, before), self.upload_fraction)
-            model = _add(copy.deepcopy(global_model), change)
-        state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        return Update(state, num_examples, {"loss": torch.stack(losses).mean().item()})
+        return torch.stack(losses).mean().item()
 
 
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
@@ -175,6 +188,7 @@ def federate(
     *,
     num_rounds: int,
     evaluate: Callable[[nn.Module], float] | None = None,
+    aggregate: Aggregate | None = None,
     seed: int = 0,
 ) -> Iterator[Round]:
     """Run federated averaging, and yield after every round, so that the caller can stop, look and go on.
@@ -187,7 +201,9 @@ def federate(
         clients: all take part in every round.
         num_rounds: at least 1.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
-        seed: of the clients' turns.
+        aggregate: makes the new global state of the updates and the old one; by default `fedavg`, which needs no old
+            one. See `defences`.
+        seed: of the clients' turns, and of the aggregation.
 
     Yields:
         One `Round` after each round.
@@ -199,7 +215,7 @@ def federate(
         raise ValueError("a federation needs at least one client")
     if num_rounds < 1:
         raise ValueError(f"num_rounds is {num_rounds}: it must be at least 1")
-    return _rounds(model, clients, num_rounds, evaluate, seed)
+    return _rounds(model, clients, num_rounds, evaluate, aggregate or (lambda updates, _state: fedavg(updates)), seed)
 
 
 def _rounds(
@@ -207,12 +223,15 @@ def _rounds(
     clients: Sequence[Client],
     num_rounds: int,
     evaluate: Callable[[nn.Module], float] | None,
+    aggregate: Aggregate,
     seed: int,
 ) -> Iterator[Round]:
     for number in range(1, num_rounds + 1):
         metrics: list[dict[str, float]] = []
         start = time.perf_counter()
-        model.load_state_dict(fedavg(_turns(model, clients, number, seed, metrics)))
+        turns = _turns(model, clients, number, seed, metrics)
+        with _seeded(seed, number, len(clients)):
+            model.load_state_dict(aggregate(turns, model.state_dict()))
         seconds = time.perf_counter() - start
         yield Round(number, evaluate(model) if evaluate else None, seconds, metrics)
 
@@ -221,11 +240,17 @@ def _turns(
     model: nn.Module, clients: Sequence[Client], round: int, seed: int, metrics: list[dict[str, float]]
 ) -> Iterator[Update]:
     for index, client in enumerate(clients):
-        with torch.random.fork_rng():
-            torch.manual_seed(turn_seed(seed, round, index))
+        with _seeded(seed, round, index):
             update = client.fit(model, round)
         metrics.append(update.metrics)
         yield update
+
+
+@contextmanager
+def _seeded(seed: int, round: int, client: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(turn_seed(seed, round, client))
+        yield
 
 
 def turn_seed(seed: int, round: int, client: int) -> int:

@@ -1,4 +1,4 @@
-"""Other networks, and another attacker, to hold the attack's own against (notebook 05)."""
+"""Other networks and other attackers, to hold the attack's own against (notebooks 05 and 06)."""
 
 from __future__ import annotations
 
@@ -77,6 +77,20 @@ class PriorAttacker(GANAttacker):
             images = torch.cat([own.images[batch], fakes.detach()])
             labels = torch.cat([own.labels[batch], torch.full((BATCH_SIZE,), FAKE_LABEL, device=device)])
             _step(both[1], F.cross_entropy(discriminator(images), labels))
+
+
+class HedgingAttacker(GANAttacker):
+    """An attacker that calls every other of its injected fakes the target, and the rest "fake".
+
+    So the global model goes on reading the target while the attack runs: the attacker pays with a slower attack for
+    being harder to notice. Arguments are those of `GANAttacker`; the model needs its spare output.
+    """
+
+    def _mix(self) -> tuple[Tensor, Tensor]:
+        images, labels = super()._mix()
+        fakes = torch.nonzero(labels == FAKE_LABEL).squeeze(1)
+        labels[fakes[::2]] = self.target
+        return images, labels
 
 
 def _log_real(logits: Tensor) -> Tensor:
