@@ -11,6 +11,7 @@
 #                   notebooks/runs, and draw the README's pictures
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
+#   make defences   those of notebook 06, into notebooks/runs/defences.csv and detection.csv
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -33,7 +34,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -70,8 +71,8 @@ records: $(READY)
 table: $(READY)
 	$(BIN)/python -m fl_gan_lib table
 
-anatomy: $(READY)
-	$(BIN)/python -m fl_gan_lib anatomy
+anatomy defences: $(READY)
+	$(BIN)/python -m fl_gan_lib $@
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'

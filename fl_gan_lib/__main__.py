@@ -47,6 +47,16 @@ def main() -> None:
                 path=arguments.csv,
                 num_workers=arguments.workers,
             )
+        case "defences":
+            from fl_gan_lib.defence_experiments import ATTACKERS, DEFENCES, compare_attackers, compare_defences
+
+            options = {"digits": arguments.digits, "seeds": arguments.seeds or range(3), "rounds": arguments.rounds}
+            options |= {"num_workers": arguments.workers}
+            wanted = arguments.settings or [*DEFENCES, *ATTACKERS]
+            if attackers := [name for name in wanted if name in ATTACKERS]:
+                compare_attackers(attackers, path=arguments.csv.with_name("detection.csv"), **options)
+            if names := [name for name in wanted if name not in ATTACKERS]:
+                compare_defences(names, path=arguments.csv, **options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--kinds", nargs="+", default=["attack", "oracle", "honest"], choices=KINDS)
     anatomy = commands.add_parser("anatomy", help="the settings that notebook 05 compares, as csv")
     anatomy.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
-    for sweep, file in ((table, "seeds.csv"), (anatomy, "anatomy.csv")):
+    defences = commands.add_parser("defences", help="the defences and attackers that notebook 06 compares, as csv")
+    defences.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
+    defences.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
+    for sweep, file in ((table, "seeds.csv"), (anatomy, "anatomy.csv"), (defences, "defences.csv")):
         sweep.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
         sweep.add_argument("--rounds", type=int)
         sweep.add_argument("--csv", type=Path, default=RECORDS / file)

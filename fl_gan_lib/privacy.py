@@ -90,7 +90,7 @@ class PrivateClient(Client):
                 data_loader=self._loader,
                 noise_multiplier=self.noise_multiplier,
                 max_grad_norm=self.max_grad_norm,
-                # Opacus's own mode (1.6) takes the inputs of a convolution to be contiguous: with channels-last ones the
+                # Opacus's own mode (1.6) takes a convolution's inputs to be contiguous: with channels-last ones the
                 # gradients are wrong, and no error says so.
                 grad_sample_mode="functorch",
             )

@@ -1,6 +1,7 @@
 import copy
 import gc
 import types
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from fl_gan_lib import attack
 from fl_gan_lib.attack import GANAttacker, build_federation, run_attack, split_participants
 from fl_gan_lib.data import from_uint8, load_dataset
+from fl_gan_lib.defences import WithholdingClient
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
 from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.privacy import PrivateMean
 from fl_gan_lib.recording import snapshot_rounds
 
 
@@ -102,6 +105,13 @@ def test_the_two_splits():
     assert len(split_participants(labels, 3, num_honest=4)) == 5
 
 
+def test_some_of_the_honest_clients_may_lack_the_target_too():
+    labels = torch.arange(10).repeat(20)
+    parts = split_participants(labels, 3, num_honest=4, num_without_target=2, target_images=5)
+    assert [int((labels[part] == 3).sum()) for part in parts] == [5, 5, 0, 0, 0]
+    assert all(set(labels[part].tolist()) >= set(range(10)) - {3} for part in parts)
+
+
 def test_participants_can_be_given_fewer_images():
     labels = torch.arange(10).repeat(20)
     whole = split_participants(labels, 3)
@@ -143,6 +153,8 @@ def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
         ({"rounds": 0}, "rounds is 0"),
         ({"dataset": "cifar"}, "unknown data set"),
         ({"num_honest": 0}, "num_honest is 0"),
+        ({"num_honest": 2, "num_without_target": 2}, "num_without_target is 2: it must be from 0 to 1"),
+        ({"num_without_target": -1}, "num_without_target is -1"),
         ({"split": "half"}, "unknown split"),
         ({"split": "paper", "target": 7}, "nobody but the attacker holds 7"),
         ({"target_images": 401}, "target_images is 401"),
@@ -226,3 +238,19 @@ def test_a_watcher_gets_each_round_and_the_record_so_far():
     record = run_attack(3, rounds=3, num_frames=2, progress=False, watch=lambda *news: seen.append(news))
     assert [(round, so_far and so_far.rounds.tolist()) for round, so_far in seen] == [(1, [1]), (2, None), (3, [1, 3])]
     assert np.array_equal(seen[-1][1].final_samples, record.final_samples)
+
+
+def test_clients_and_server_may_defend_themselves_and_the_record_says_how():
+    record = run_attack(
+        5,
+        rounds=1,
+        device="cpu",
+        progress=False,
+        make_honest=partial(WithholdingClient, digit=5),
+        aggregate=PrivateMean(max_norm=0.5, noise_multiplier=0.1),
+    )
+    assert record.config["aggregate"] == "PrivateMean(max_norm=0.5, noise_multiplier=0.1)"
+    assert "WithholdingClient" in record.config["make_honest"]
+    assert record.metrics["target_accuracy"].item() == 0
+    _, clients = build_federation(load_dataset()[0], 5, make_honest=partial(WithholdingClient, digit=5))
+    assert isinstance(clients[0], WithholdingClient) and isinstance(clients[1], GANAttacker)

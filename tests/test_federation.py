@@ -180,3 +180,34 @@ def test_a_federation_learns_to_read(tiny_dataset):
     clients = [Client(train.subset(part)) for part in partition_iid(train.labels, 2)]
     *_, last = federate(model, clients, num_rounds=12, evaluate=lambda m: accuracy(m, test))
     assert last.accuracy > 0.85
+
+
+def test_a_client_sends_what_its_protection_leaves_of_the_change(tiny_dataset):
+    torch.manual_seed(0)
+    model, seen = Classifier(), []
+
+    def halve(change):
+        seen.extend(change)
+        return [tensor / 2 for tensor in change]
+
+    torch.manual_seed(1)
+    plain = Client(tiny_dataset).fit(model, 1).state
+    torch.manual_seed(1)
+    protected = Client(tiny_dataset, protect=halve).fit(model, 1).state
+    before = model.state_dict()
+    for name, change in zip(plain, seen, strict=True):
+        torch.testing.assert_close(change, plain[name] - before[name])
+        torch.testing.assert_close(protected[name], before[name] + change / 2)
+
+
+def test_the_server_may_aggregate_in_another_way(tiny_dataset):
+    model = Classifier()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def nothing(updates, state):
+        assert len(list(updates)) == 2 and all(torch.equal(state[name], before[name]) for name in before)
+        return state
+
+    for _ in federate(model, [Client(tiny_dataset)] * 2, num_rounds=1, aggregate=nothing):
+        pass
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -47,6 +47,14 @@ def test_the_anatomy_runs_the_named_settings(monkeypatch, tmp_path):
     assert pd.read_csv(path)["setting"].tolist() == ["no injection"]
 
 
+def test_the_defences_and_the_attackers_run_by_name(monkeypatch, tmp_path):
+    path = tmp_path / "defences.csv"
+    names = ("--settings", "2 bits a number", "small updates")
+    run(monkeypatch, "defences", *names, "--digits", "7", "--seeds", "1", "--rounds", "1", "--csv", str(path))
+    assert pd.read_csv(path)["defence"].tolist() == ["2 bits a number"]
+    assert set(pd.read_csv(tmp_path / "detection.csv")["attacker"]) == {"small updates"}
+
+
 def test_an_impossible_digit_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "table", "--digits", "12")

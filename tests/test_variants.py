@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from fl_gan_lib.models import LATENT_DIM, NUM_OUTPUTS, Classifier
-from fl_gan_lib.variants import LeakyClassifier, MLPGenerator, PriorAttacker
+from fl_gan_lib.models import FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS, Classifier
+from fl_gan_lib.variants import HedgingAttacker, LeakyClassifier, MLPGenerator, PriorAttacker
 
 
 def test_shapes_and_ranges_are_those_of_the_attacks_own_networks():
@@ -32,3 +32,13 @@ def test_the_prior_is_learned_once_before_the_attack_and_leaves_the_received_mod
         attacker.fit(model, round)
     assert len(calls) == 1 and attacker.generator.average.n_averaged == 4
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_hedging_attacker_calls_every_other_fake_the_target(tiny_dataset):
+    own = tiny_dataset.subset(torch.where(tiny_dataset.labels != 3)[0])
+    attacker = HedgingAttacker(own, 3, num_rounds=20, generator_steps=2)
+    attacker.fit(Classifier(), 1)
+    images, labels = attacker._mix()
+    fake, hedged = (labels == FAKE_LABEL).sum().item(), (labels == 3).sum().item()
+    assert fake + hedged == attacker.num_fakes == 20 and fake == hedged
+    assert len(images) == len(labels) == 110
