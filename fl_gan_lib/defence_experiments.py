@@ -143,8 +143,22 @@ DEFENCES: dict[str, Run] = {
     "40 honest": partial(attack, **_CROWDS[40]),
 }
 
-# Of which defences the record is kept for the explorer, and under which name.
-RECORDED: dict[str, str] = {}
+# Those whose records are kept, for the explorer: the rows of the README's table.
+RECORDED = (
+    "DP-SGD, epsilon 8",
+    "40 honest, noise at the server",
+    "1 % of each update",
+    "2 bits a number",
+    "20 rounds",
+    "9 honest",
+    "9 honest, median",
+    "9 honest, trimmed mean",
+    "9 honest, Krum",
+    "class held back",
+    "class in every 10th round",
+    "augmentation",
+    "dropout",
+)
 
 # Attackers that know what the server looks at, against nine honest clients, three of which lack the target as well.
 ATTACKERS: dict[str, Run] = {
@@ -182,11 +196,16 @@ def compare_defences(
     """
     jobs = {}
     for key, run, options in _runs(DEFENCES, names, digits, seeds, rounds):
-        kind = RECORDED.get(key[0])
-        recorded = {"folder": Path(path).parent, "kind": kind} if kind and key[2] == 0 else {}
+        keep = key[0] in RECORDED and key[2] == 0
+        recorded = {"folder": Path(path).parent, "kind": record_kind(key[0])} if keep else {}
         jobs[key] = partial(run, *key[1:], num_frames=12, **options, **recorded)
     pictures = {name: (name, digits[0], seeds[0]) for name in names}
     return sweep(jobs, ("defence", "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
+
+
+def record_kind(name: str) -> str:
+    """How the record of a defence is called: a file's name that still reads as the defence's."""
+    return name.replace("%", "percent").replace(",", "").replace(" ", "_")
 
 
 def compare_attackers(

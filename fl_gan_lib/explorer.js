@@ -1,5 +1,6 @@
-// The explorer in the browser. All pictures are here from the start, so no click and no step waits for a kernel; only
-// the live attack talks to one. The same file serves the widget and, written into a page, the export without a kernel.
+// The explorer in the browser. All pictures of a run come at once, so no click and no step waits for a kernel; one is
+// asked for the other runs, when they are chosen for the first time, and for the live attack. The same file serves the
+// widget and, written into a page, the export without a kernel.
 
 const CHARTS = [
   ["recognition", "recognition", 1.05],
@@ -13,14 +14,15 @@ const LIVE = "live attack";
 
 export default {
   render({ model, el }) {
-    const unmount = mount(el, model.get("runs"), model.get("can_train") ? model : null);
+    const unmount = mount(el, model.get("first"), model);
     document.querySelectorAll(".fl-gan-page").forEach((page) => page.remove());
     return unmount;
   },
 };
 
-function mount(el, runs, model) {
-  runs = structuredClone(runs);
+function mount(el, firstRun, model) {
+  const runs = [structuredClone(firstRun)];
+  const names = model ? model.get("names") : [firstRun.name];
   const first = Object.keys(runs[0].digits).filter((digit) => !runs[0].digits[digit].missing);
   const state = { digit: first.includes("3") ? "3" : (first[0] ?? "3"), run: runs[0].name, beside: "", index: Infinity };
   let timer = null;
@@ -54,12 +56,19 @@ function mount(el, runs, model) {
   const left = pane(body, "fl-gan-first");
   const right = pane(body, "fl-gan-second");
   const charts = add(body, "div", { class: "fl-gan-charts" });
-  const live = model ? livePanel(root, model, () => state.digit) : null;
+  const live = model?.get("can_train") ? livePanel(root, model, () => state.digit) : null;
 
   const find = (name) => runs.find((candidate) => candidate.name === name);
+  const asked = new Set();
+  const record = (name) => {
+    if (!name || find(name)) return find(name)?.digits[state.digit];
+    if (!asked.has(name)) model.send({ kind: "load", run: name });
+    asked.add(name);
+    return { missing: "Loading. (This takes the notebook's kernel: is it running?)" };
+  };
   const show = () => {
-    const one = find(state.run)?.digits[state.digit];
-    const two = find(state.beside)?.digits[state.digit];
+    const one = record(state.run);
+    const two = record(state.beside);
     const last = one?.rounds ? one.rounds.length - 1 : 0;
     state.index = Math.min(state.index, last);
     slider.max = last;
@@ -82,7 +91,19 @@ function mount(el, runs, model) {
     Object.assign(state, wanted);
     const after = find(state.run)?.digits[state.digit]?.rounds;
     // The round stays where it was, whatever else is picked.
-    if (!("index" in wanted) && before !== after) state.index = atEnd || !after ? Infinity : nearest(after, round);
+    if (!("index" in wanted) && before !== after) goTo(before && !atEnd ? round : Infinity);
+    show();
+  };
+  const goTo = (round) => {
+    const rounds = find(state.run)?.digits[state.digit]?.rounds;
+    state.index = round === Infinity || !rounds ? Infinity : nearest(rounds, round);
+    state.round = find(state.run) ? Infinity : round; // for a run that is still to come
+  };
+  const arrive = async (run) => {
+    await decodeAll([run]);
+    if (find(run.name)) return;
+    runs.push(run);
+    if (run.name === state.run) goTo(state.round);
     show();
   };
   const start = () => {
@@ -99,10 +120,10 @@ function mount(el, runs, model) {
     play.textContent = "▶ Play";
   };
   const offer = () => {
-    const names = runs.map((candidate) => candidate.name);
-    options(run, names, state.run);
-    options(beside, ["", ...names], state.beside);
-    run.parentElement.hidden = beside.parentElement.hidden = names.length < 2;
+    const offered = find(LIVE) ? [...names, LIVE] : names;
+    options(run, offered, state.run);
+    options(beside, ["", ...offered], state.beside);
+    run.parentElement.hidden = beside.parentElement.hidden = offered.length < 2;
   };
   const grow = async () => {
     const { digit, run: record } = model.get("live_run");
@@ -125,18 +146,20 @@ function mount(el, runs, model) {
   // JupyterLab would otherwise take the arrow keys for shortcuts of its own.
   root.querySelectorAll("input, button, select").forEach((one) => (one.dataset.lmSuppressShortcuts = "true"));
   offer();
-  const all = runs.flatMap((candidate) => Object.values(candidate.digits)).filter((record) => record.rounds);
-  const ready = Promise.all(all.map(decode)).then(() => {
+  const ready = decodeAll(runs).then(() => {
     show();
     root.dataset.ready = "true";
     if (model) grow();
   });
   const grown = () => ready.then(grow);
+  const arrived = (run) => ready.then(() => arrive(run));
   model?.on("change:live_run", grown);
+  model?.on("msg:custom", arrived);
   return () => {
     pause();
     live?.unmount();
     model?.off("change:live_run", grown);
+    model?.off("msg:custom", arrived);
   };
 }
 
@@ -191,6 +214,10 @@ function decode(record) {
     await part.picture.decode();
   };
   return Promise.all([load(record.private), load(record.fakes)]);
+}
+
+function decodeAll(runs) {
+  return Promise.all(runs.flatMap((run) => Object.values(run.digits)).filter((record) => record.rounds).map(decode));
 }
 
 function drawCharts(parent, records, indices) {

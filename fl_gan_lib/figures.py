@@ -14,6 +14,7 @@ from fl_gan_lib.records import AttackRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
+BLACK, LIGHT_BLUE = "#000000", "#56B4E9"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -198,6 +199,69 @@ def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str 
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(xlabel)
     axes.set_title(title, loc="left")
+    return _finish(figure)
+
+
+def plot_tradeoff(points: Mapping[str, Sequence[tuple[float, float]]], *, groups: Mapping[str, str]) -> Figure:
+    """Utility against leakage: a numbered point for each setting, at the medians of its runs, and the frontier.
+
+    The frontier joins the settings that no other one beats in both. Right is useful, down is private.
+
+    Args:
+        points: by setting, (accuracy, leakage) of each run, both from 0 to 1.
+        groups: by setting, what its colour stands for.
+    """
+    medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
+    best = [
+        name
+        for name, (useful, leaked) in medians.items()
+        if not any(x >= useful and y <= leaked and (x, y) != (useful, leaked) for x, y in medians.values())
+    ]
+    figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
+    frontier = np.array(sorted(medians[name] for name in best))
+    axes.step(*frontier.T, where="pre", color=ORANGE, linewidth=6, alpha=0.25, zorder=0)
+    colours = dict(zip(dict.fromkeys(groups.values()), (BLACK, BLUE, GREEN, PINK, GREY, LIGHT_BLUE), strict=False))
+    for number, (name, (x, y)) in enumerate(medians.items(), start=1):
+        colour = colours[groups[name]]
+        runs = np.array(points[name])
+        axes.plot([x, x], [runs[:, 1].min(), runs[:, 1].max()], color=colour, alpha=0.4, zorder=1)
+        axes.plot([runs[:, 0].min(), runs[:, 0].max()], [y, y], color=colour, alpha=0.4, zorder=1)
+        label = f"{number}  {name}" + (" *" if name in best else "")
+        axes.plot(x, y, "o", color=colour, markersize=17, markeredgecolor="white", label=label)
+        axes.annotate(str(number), (x, y), ha="center", va="center", color="white", fontsize=9, fontweight="bold")
+    owners = [axes.plot([], [], "o", color=colour, label=group)[0] for group, colour in colours.items()]
+    axes.add_artist(axes.legend(handles=owners, loc="upper left", fontsize=9))
+    axes.set_xscale("logit", one_half="0.5")
+    ticks = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98]
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.minorticks_off()
+    axes.grid(color="lightgrey", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(
+        xlabel="accuracy of the finished model (more useful to the right)", ylabel="gap closed (more private below)"
+    )
+    settings = axes.get_legend_handles_labels()[0][: len(points)]
+    style = {"fontsize": 9, "markerscale": 0.5, "title": "* on the frontier", "alignment": "left"}
+    figure.legend(handles=settings, loc="outside right upper", **style)
+    return _finish(figure)
+
+
+def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:
+    """A receiver operating characteristic for each name, the largest area first; the diagonal is guessing.
+
+    Args:
+        curves: by name, the shares of false alarms and of caught attackers, both increasing from 0 to 1.
+        title: above the plot.
+    """
+    area = {name: np.diff(alarms) @ (np.add(caught[1:], caught[:-1]) / 2) for name, (alarms, caught) in curves.items()}
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
+    styles = zip((BLUE, ORANGE, GREEN, PINK, GREY), ("-", "--", "-.", ":", "-"), strict=True)
+    for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
+        axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
+    axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
     return _finish(figure)
 
 

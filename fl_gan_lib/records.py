@@ -119,3 +119,12 @@ def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRe
     if not records:
         warnings.warn(f"no records of the kind {kind} in {folder}: make them with `make records`", stacklevel=2)
     return records
+
+
+def load_all_records(folder: str | Path) -> dict[str, dict[int, AttackRecord]]:
+    """All kinds of runs in a folder of records, by name and digit: "attack" first, then the others by name.
+
+    Damaged records are left out, with a warning.
+    """
+    kinds = sorted({path.stem[:-2] for path in Path(folder).glob("*_[0-9].npz")} - {"attack"})
+    return {kind.replace("_", " "): load_records(folder, kind) for kind in ["attack", *kinds]}

@@ -46,8 +46,8 @@ def attack_explorer(
     Returns:
         A widget with a digit picker, a round slider with a play button, the victim's private images above the fakes
         of the chosen round, a sentence that says what is seen, and the numbers over the rounds. Everything moves in
-        the browser. Displayed in a notebook, it leaves a copy without the other runs and the live mode in the output,
-        for pages that have no kernel.
+        the browser; another run is sent there when it is first chosen. Displayed in a notebook, it leaves a copy
+        without the other runs and the live mode in the output, for pages that have no kernel.
     """
     runs = {"attack": records, **(beside or {})}
     return Explorer(runs, live_folder)
@@ -58,17 +58,19 @@ class Explorer(anywidget.AnyWidget):
 
     _esm = _SCRIPT
     _css = _STYLE
-    runs = traitlets.List().tag(sync=True)
+    names = traitlets.List().tag(sync=True)
+    first = traitlets.Dict().tag(sync=True)
     can_train = traitlets.Bool().tag(sync=True)
     live = traitlets.Dict().tag(sync=True)
     live_run = traitlets.Dict().tag(sync=True)
 
     def __init__(self, runs: Mapping[str, Mapping[int, AttackRecord]], live_folder: str | Path | None) -> None:
-        self._records = next(iter(runs.values()))
+        self._runs = runs
         self._live_folder = live_folder
         self._stop: Callable[[], None] | None = None
         super().__init__(
-            runs=[_run(name, records, num_fakes=20) for name, records in runs.items()],
+            names=list(runs),
+            first=self._load(next(iter(runs))),
             can_train=live_folder is not None,
             live={"running": False, "message": "A real attack, on this computer. It takes some minutes."},
         )
@@ -76,7 +78,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
-            display(HTML(_page(self._records)))
+            display(HTML(_page(next(iter(self._runs.values())))))
         view, *_ = self._repr_mimebundle_()
         display({name: value for name, value in view.items() if name != "text/plain"}, raw=True)
 
@@ -86,6 +88,11 @@ class Explorer(anywidget.AnyWidget):
                 self.start(digit)
             case {"kind": "stop"}:
                 self.stop()
+            case {"kind": "load", "run": str(name)} if name in self._runs:
+                self.send(self._load(name))
+
+    def _load(self, name: str) -> dict[str, Any]:
+        return _run(name, self._runs[name], num_fakes=20)
 
     def start(self, digit: int) -> None:
         """Start a live attack on `digit`, if none is running; `attack_<digit>.npz` in the live folder is its record."""
@@ -122,11 +129,14 @@ def describe(record: AttackRecord, frame: int) -> str:
 
 def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
     """A run for the browser: what to show of each digit, or what is missing."""
-    missing = "There is no readable record of the digit {digit} in this run. Make one with: make records DIGITS={digit}"
+    if len(records) in (1, 2):
+        missing = f"This run is recorded for {' and '.join(map(str, sorted(records)))} only."
+    else:
+        missing = "There is no readable record of the digit {0} in this run. Make one with: make records DIGITS={0}"
     digits = {
         str(digit): _frames(records[digit], num_fakes=num_fakes)
         if digit in records
-        else {"missing": missing.format(digit=digit)}
+        else {"missing": missing.format(digit)}
         for digit in range(10)
     }
     return {"name": name, "digits": digits}
@@ -170,7 +180,7 @@ def _page(records: Mapping[int, AttackRecord]) -> str:
     then takes its place.
     """
     name = f"fl-gan-{uuid.uuid4()}"
-    data = json.dumps([_run("attack", records, num_fakes=10)]).replace("</", "<\\/")
+    data = json.dumps(_run("attack", records, num_fakes=10)).replace("</", "<\\/")
     return f"""<div id="{name}" class="fl-gan-page">
 <p>The explorer: run this cell, or export the notebook as HTML, to pick a digit and slide through the rounds.</p>
 <style>{_STYLE.read_text(encoding="utf-8")}</style>

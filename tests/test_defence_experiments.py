@@ -12,16 +12,16 @@ from fl_gan_lib.defence_experiments import (
 )
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.models import FAKE_LABEL, Classifier
-from fl_gan_lib.records import load_records
+from fl_gan_lib.records import load_all_records
 
 
-def test_each_kind_of_defence_runs_and_leaves_its_record(tmp_path, monkeypatch):
-    monkeypatch.setitem(RECORDED, "2 bits a number", "two_bits")
-    names = ["DP-SGD, epsilon 8", "2 bits a number", "class held back", "1 honest, noise at the clients"]
+def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_path):
+    names = ["DP-SGD, epsilon 1", "1 % of each update", "9 honest, Krum", "1 honest, noise at the clients"]
     table = compare_defences(names, digits=[7], seeds=[0], rounds=1, path=tmp_path / "defences.csv")
     assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
-    assert load_records(tmp_path, "two_bits")[7].config["kind"] == "attack"
+    runs = load_all_records(tmp_path)
+    assert {name for name, records in runs.items() if records} == {"1 percent of each update", "9 honest Krum"}
 
 
 def test_each_inspected_update_is_a_row(tmp_path):

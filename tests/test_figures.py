@@ -10,8 +10,10 @@ from fl_gan_lib.figures import (
     plot_images,
     plot_metrics,
     plot_partition,
+    plot_roc,
     plot_spread,
     plot_strips,
+    plot_tradeoff,
     save_emergence,
     tile,
 )
@@ -76,3 +78,23 @@ def test_every_figure_renders_and_leaves_pyplot_empty(record, draw, tmp_path):
     draw(record).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
     assert plt.get_fignums() == []
+
+
+def test_the_frontier_holds_what_nothing_beats_in_both():
+    points = {
+        "none": [(0.97, 0.9), (0.98, 1.0), (0.96, 0.98)],
+        "worse": [(0.95, 0.99)],
+        "private": [(0.9, 0.2)],
+        "useless": [(0.1, 0.2)],
+    }
+    figure = plot_tradeoff(points, groups=dict.fromkeys(points, "all"))
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["1  none *", "2  worse", "3  private *", "4  useless"]
+    frontier = figure.axes[0].lines[0]
+    assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
+
+
+def test_the_area_under_a_roc_curve_is_in_the_legend():
+    figure = plot_roc({"guessing": ([0, 1], [0, 1]), "perfect": ([0, 0, 1], [0, 1, 1])})
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["perfect: area 1.00", "guessing: area 0.50"]

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_gan_lib.records import AttackRecord, load_records, record_path
+from fl_gan_lib.records import AttackRecord, load_all_records, load_records, record_path
 
 
 def test_round_trip(record, tmp_path):
@@ -17,6 +17,15 @@ def test_round_trip(record, tmp_path):
     assert loaded.config == record.config and loaded.target == 3
     assert list(load_records(path.parent)) == [3]
     assert [file.name for file in path.parent.iterdir()] == ["attack_3.npz"]
+
+
+def test_all_kinds_of_runs_are_found_by_name_the_attack_first(record, tmp_path):
+    for kind in ("a_defence", "attack", "oracle"):
+        record.save(record_path(tmp_path, 3, kind))
+    (tmp_path / "seeds.csv").write_text("")
+    (tmp_path / "anatomy.npz").write_bytes(b"")
+    runs = load_all_records(tmp_path)
+    assert list(runs) == ["attack", "a defence", "oracle"] and all(list(run) == [3] for run in runs.values())
 
 
 def test_missing_records_say_how_to_make_them(tmp_path):

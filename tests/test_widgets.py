@@ -18,7 +18,7 @@ def picture(url: str) -> np.ndarray:
 
 
 def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
-    (run,) = attack_explorer({3: record}).runs
+    run = attack_explorer({3: record}).first
     shown = run["digits"]["3"]
     assert run["name"] == "attack" and shown["rounds"] == [1, 5]
     for name, images in {"fakes": record.samples, "private": record.private_samples[None]}.items():
@@ -30,22 +30,27 @@ def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
 
 def test_numbers_that_are_missing_are_none(record):
     record.metrics["accuracy"] = float("nan")
-    metrics = attack_explorer({3: record}).runs[0]["digits"]["3"]["metrics"]
+    metrics = attack_explorer({3: record}).first["digits"]["3"]["metrics"]
     assert metrics["accuracy"] == [None, None] and metrics["gap_closed"] == [0.25, 0.75]
 
 
-def test_other_runs_stand_beside_the_first(record):
+def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
     record.config["kind"] = "oracle"
-    first, second = attack_explorer({}, beside={"oracle": {3: record}}).runs
-    assert first["name"] == "attack" and second["name"] == "oracle"
-    assert second["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
+    explorer, sent = attack_explorer({}, beside={"oracle": {3: record}}), []
+    monkeypatch.setattr(explorer, "send", sent.append)
+    assert explorer.names == ["attack", "oracle"] and explorer.first["name"] == "attack"
+    explorer._obey(None, {"kind": "load", "run": "oracle"}, [])
+    (run,) = sent
+    assert run["name"] == "oracle"
+    assert run["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
+    assert run["digits"]["4"]["missing"] == "This run is recorded for 3 only."
 
 
 def test_digits_without_a_record_say_how_to_make_one(record):
-    digits = attack_explorer({3: record}).runs[0]["digits"]
+    digits = attack_explorer(dict.fromkeys((3, 5, 7), record)).first["digits"]
     assert list(digits) == list("0123456789")
-    assert all("make records DIGITS=" + digit in digits[digit]["missing"] for digit in "012456789")
-    assert len(attack_explorer({}).runs[0]["digits"]) == 10
+    assert all("make records DIGITS=" + digit in digits[digit]["missing"] for digit in "0124689")
+    assert len(attack_explorer({}).first["digits"]) == 10
 
 
 def test_the_sentence_says_what_is_seen(record):
@@ -63,12 +68,13 @@ def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatc
     assert "application/vnd.jupyter.widget-view+json" in widget
     html = page.data
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
-    assert [run["name"] for run in json.loads(data)] == ["attack"]
+    assert json.loads(data)["name"] == "attack"
     assert not re.findall(r"(?:src|href|import)\s*[=(]?\s*[\"']https?:", html)
 
 
 @pytest.mark.parametrize(
-    "message", [{"kind": "start", "digit": 11}, {"kind": "start"}, {"kind": "stop"}, {}, {"kind": 1}]
+    "message",
+    [{"kind": "start", "digit": 11}, {"kind": "start"}, {"kind": "stop"}, {"kind": "load", "run": "none"}, {"kind": 1}],
 )
 def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
     monkeypatch.setattr("fl_gan_lib.widgets.start_attack", lambda *_, **__: pytest.fail("started"))

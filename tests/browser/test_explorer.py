@@ -209,6 +209,17 @@ def test_a_second_run_stands_beside_the_first(explorer, page, records, name, kin
     expect(explorer.second).to_be_hidden()
 
 
+def test_a_run_that_is_sent_later_goes_to_the_round_that_was_chosen(explorer, page, records):
+    explorer.slider.fill("10")
+    explorer.root.get_by_label("run").select_option("oracle")
+    oracle = AttackRecord.load(record_path(RUNS, 3, "oracle"))
+    assert_shows(explorer.first, oracle, int(np.abs(oracle.rounds - records[3].rounds[10]).argmin()))
+    explorer.root.get_by_label("run").select_option("attack")
+    explorer.slider.press("End")
+    explorer.root.get_by_label("run").select_option("without injection")
+    assert_shows(explorer.first, AttackRecord.load(record_path(RUNS, 3, "passive")), LAST)
+
+
 def test_a_damaged_record_says_what_to_do(explorer, records, damaged):
     explorer.pick(damaged)
     expect(explorer.first).to_contain_text(f"make records DIGITS={damaged}")
