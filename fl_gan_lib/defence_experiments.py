@@ -78,10 +78,13 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
         test: images that the server holds.
 
     Returns:
-        `client`: its place; `norm`: of its change; `cosine`: between its change and the mean change of the others;
-        `fake_bias`: how much it raised the bias of the extra output; `largest_row`: the largest change of a row of the
-        last layer over the median of the rows; `worst_digit`: the accuracy of its model on the digit that it reads
-        worst, from 0 to 1.
+        `client`: its place.
+        `norm`: of its change.
+        `cosine`: between its change and the mean change of the others.
+        `fake_bias`: how much it raised the bias of the extra output.
+        `fake_row`: how far it moved the row of the extra output in the last layer, over the median of the rows.
+        `largest_row`: the same for the row that moved farthest.
+        `worst_digit`: the accuracy of its model on the digit that it reads worst, from 0 to 1.
     """
     weight, bias = list(state)[-2:]
     changes = [{name: update.state[name] - state[name] for name in state} for update in updates]
@@ -94,6 +97,7 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
             "norm": flat.norm(dim=1),
             "cosine": nn.functional.cosine_similarity(flat, others),
             "fake_bias": [change[bias][FAKE_LABEL].item() for change in changes],
+            "fake_row": rows[:, FAKE_LABEL] / rows.median(1).values,
             "largest_row": rows.max(1).values / rows.median(1).values,
             "worst_digit": [_worst_digit(update.state, test) for update in updates],
         }

@@ -24,7 +24,8 @@ class PrivateClient(Client):
 
     Each step takes a Poisson sample of the images, clips the gradient of each *image*, and adds Gaussian noise to the
     sum. What the client sends over all rounds is (epsilon, delta)-private with respect to one image of its own. Opacus
-    runs here without its cryptographic random numbers: good for experiments, not for real secrets.
+    runs here without its cryptographic random numbers: good for experiments, not for real secrets. The number of images
+    and the mean loss, which a client reports beside its weights, are not covered.
 
     Args:
         dataset: the client's own images.
