@@ -93,8 +93,12 @@ class GANAttacker(Client):
         picked = torch.randperm(len(own) + self.num_fakes)[: self.local_steps * self.batch_size]
         mine = picked[picked < len(own)].to(own.labels.device)
         fakes = self.generator.draw(len(picked) - len(mine))
-        fake_labels = torch.full((len(fakes),), self.fake_label, device=own.labels.device)
+        fake_labels = self._call(len(fakes)).to(own.labels.device)
         return torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels])
+
+    def _call(self, num_fakes: int) -> Tensor:
+        """The labels under which the fakes are injected."""
+        return torch.full((num_fakes,), self.fake_label)
 
 
 def split_participants(

@@ -170,8 +170,8 @@ ATTACKERS: dict[str, Run] = {
     "calls its fakes a 0": partial(inspected_attack, make_attacker=partial(GANAttacker, fake_label=0)),
     "calls half of them the target": partial(inspected_attack, make_attacker=HedgingAttacker),
     "small updates": partial(inspected_attack, make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.5, 0))),
-    "half the target, small updates": partial(
-        inspected_attack, make_attacker=partial(HedgingAttacker, protect=ClipAndNoise(0.5, 0))
+    "all of this at once": partial(
+        inspected_attack, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
     ),
 }
 

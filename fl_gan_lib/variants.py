@@ -80,17 +80,16 @@ class PriorAttacker(GANAttacker):
 
 
 class HedgingAttacker(GANAttacker):
-    """An attacker that calls every other of its injected fakes the target, and the rest "fake".
+    """An attacker that calls every other of its injected fakes the target, and the rest what it calls them otherwise.
 
     So the global model goes on reading the target while the attack runs: the attacker pays with a slower attack for
-    being harder to notice. Arguments are those of `GANAttacker`; the model needs its spare output.
+    being harder to notice. Arguments are those of `GANAttacker`.
     """
 
-    def _mix(self) -> tuple[Tensor, Tensor]:
-        images, labels = super()._mix()
-        fakes = torch.nonzero(labels == FAKE_LABEL).squeeze(1)
-        labels[fakes[::2]] = self.target
-        return images, labels
+    def _call(self, num_fakes: int) -> Tensor:
+        labels = super()._call(num_fakes)
+        labels[::2] = self.target
+        return labels
 
 
 def _log_real(logits: Tensor) -> Tensor:
