@@ -165,13 +165,14 @@ RECORDED = (
 )
 
 # Attackers that know what the server looks at, against nine honest clients, three of which lack the target as well.
+_INSPECTED = partial(inspected_attack, **_TEN)
 ATTACKERS: dict[str, Run] = {
-    "as it is": inspected_attack,
-    "calls its fakes a 0": partial(inspected_attack, make_attacker=partial(GANAttacker, fake_label=0)),
-    "calls half of them the target": partial(inspected_attack, make_attacker=HedgingAttacker),
-    "small updates": partial(inspected_attack, make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.5, 0))),
+    "as it is": _INSPECTED,
+    "calls its fakes a 0": partial(_INSPECTED, make_attacker=partial(GANAttacker, fake_label=0)),
+    "calls half of them the target": partial(_INSPECTED, make_attacker=HedgingAttacker),
+    "small updates": partial(_INSPECTED, make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.5, 0))),
     "all of this at once": partial(
-        inspected_attack, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
+        _INSPECTED, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
     ),
 }
 
@@ -223,8 +224,7 @@ def compare_attackers(
 ) -> pd.DataFrame:
     """Let `ATTACKERS` try to pass unseen, a row of csv for each inspected update. Arguments as `compare_defences`."""
     jobs = {
-        key: partial(run, *key[1:], **(_TEN | options))
-        for key, run, options in _runs(ATTACKERS, names, digits, seeds, rounds)
+        key: partial(run, *key[1:], **options) for key, run, options in _runs(ATTACKERS, names, digits, seeds, rounds)
     }
     return sweep(jobs, ("attacker", "digit", "seed"), path, num_workers=num_workers)
 
