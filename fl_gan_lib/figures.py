@@ -8,13 +8,14 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
 from fl_gan_lib.records import AttackRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-BLACK, LIGHT_BLUE = "#000000", "#56B4E9"
+BLACK = "#000000"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -202,48 +203,57 @@ def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str 
     return _finish(figure)
 
 
-def plot_tradeoff(points: Mapping[str, Sequence[tuple[float, float]]], *, groups: Mapping[str, str]) -> Figure:
+def plot_tradeoff(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, groups: Mapping[str, str]
+) -> Figure:
     """Utility against leakage: a numbered point for each setting, at the medians of its runs, and the frontier.
 
-    The frontier joins the settings that no other one beats in both. Right is useful, down is private.
+    The frontier joins the settings of a panel that no other one there beats in both. Right is useful, down is private.
 
     Args:
-        points: by setting, (accuracy, leakage) of each run, both from 0 to 1.
+        panels: by title, settings that can be compared: by name, (accuracy, leakage) of each run, from 0 to 1.
         groups: by setting, what its colour stands for.
     """
-    medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
-    best = [
-        name
-        for name, (useful, leaked) in medians.items()
-        if not any(x >= useful and y <= leaked and (x, y) != (useful, leaked) for x, y in medians.values())
-    ]
-    figure, axes = plt.subplots(figsize=(11, 6), layout="constrained")
-    frontier = np.array(sorted(medians[name] for name in best))
-    axes.step(*frontier.T, where="pre", color=ORANGE, linewidth=6, alpha=0.25, zorder=0)
-    colours = dict(zip(dict.fromkeys(groups.values()), (BLACK, BLUE, GREEN, PINK, GREY, LIGHT_BLUE), strict=False))
-    for number, (name, (x, y)) in enumerate(medians.items(), start=1):
-        colour = colours[groups[name]]
-        runs = np.array(points[name])
-        axes.plot([x, x], [runs[:, 1].min(), runs[:, 1].max()], color=colour, alpha=0.4, zorder=1)
-        axes.plot([runs[:, 0].min(), runs[:, 0].max()], [y, y], color=colour, alpha=0.4, zorder=1)
-        label = f"{number}  {name}" + (" *" if name in best else "")
-        axes.plot(x, y, "o", color=colour, markersize=17, markeredgecolor="white", label=label)
-        axes.annotate(str(number), (x, y), ha="center", va="center", color="white", fontsize=9, fontweight="bold")
-    owners = [axes.plot([], [], "o", color=colour, label=group)[0] for group, colour in colours.items()]
-    axes.add_artist(axes.legend(handles=owners, loc="upper left", fontsize=9))
-    axes.set_xscale("logit", one_half="0.5")
-    ticks = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98]
-    axes.set_xticks(ticks, map(str, ticks))
-    axes.minorticks_off()
-    axes.grid(color="lightgrey", linewidth=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set(
-        xlabel="accuracy of the finished model (more useful to the right)", ylabel="gap closed (more private below)"
-    )
-    settings = axes.get_legend_handles_labels()[0][: len(points)]
-    style = {"fontsize": 9, "markerscale": 0.5, "title": "* on the frontier", "alignment": "left"}
-    figure.legend(handles=settings, loc="outside right upper", **style)
+    figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
+    colours = dict(zip(dict.fromkeys(groups.values()), (BLACK, BLUE, GREEN, PINK, GREY), strict=False))
+    numbers = {name: number for number, name in enumerate(groups, start=1)}
+    starred = set()
+    for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
+        medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
+        best = {name for name, point in medians.items() if not any(_beats(other, point) for other in medians.values())}
+        starred |= best
+        frontier = np.array(sorted(medians[name] for name in best))
+        axis.step(*frontier.T, where="pre", color=ORANGE, linewidth=6, alpha=0.3, zorder=0)
+        for name, (x, y) in medians.items():
+            (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
+            spread = {"color": colours[groups[name]], "alpha": 0.4, "zorder": 1}
+            axis.plot([x, x], [lowest_y, highest_y], **spread)
+            axis.plot([lowest_x, highest_x], [y, y], **spread)
+            axis.plot(x, y, "o", color=colours[groups[name]], markersize=15, markeredgecolor="white")
+            axis.annotate(numbers[name], (x, y), ha="center", va="center", color="white", fontsize=9, weight="bold")
+        axis.set_xscale("logit", one_half="0.5")
+        useful = [x for runs in points.values() for x, _ in runs]
+        left, right = 0.95 * min(useful), 1 - 0.8 * (1 - max(useful))
+        ticks = [tick for tick in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if left <= tick <= right]
+        axis.set_xticks(ticks, map(str, ticks))
+        axis.set_xlim(left, right)
+        axis.minorticks_off()
+        axis.grid(color="lightgrey", linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set(title=title, xlabel="accuracy of the finished model\n(more useful to the right)")
+    axes[0, 0].set_ylabel("gap closed (more private below)")
+    handles = []
+    for group, colour in colours.items():
+        handles.append(Line2D([], [], linestyle="", label=group))
+        names = [name for name in numbers if groups[name] == group]
+        labels = [f"{numbers[name]}  {name}{' *' if name in starred else ''}" for name in names]
+        handles += [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label in labels]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="* on the frontier", alignment="left")
     return _finish(figure)
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
 def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:

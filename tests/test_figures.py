@@ -87,9 +87,11 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
         "private": [(0.9, 0.2)],
         "useless": [(0.1, 0.2)],
     }
-    figure = plot_tradeoff(points, groups=dict.fromkeys(points, "all"))
+    groups = {"none": "nobody", **dict.fromkeys(("worse", "private", "useless"), "somebody"), "alone": "somebody"}
+    figure = plot_tradeoff({"few": points, "many": {"alone": [(0.5, 0.5)]}}, groups=groups)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["1  none *", "2  worse", "3  private *", "4  useless"]
+    somebody = ["2  worse", "3  private *", "4  useless", "5  alone *"]
+    assert labels == ["nobody", "1  none *", "somebody", *somebody]
     frontier = figure.axes[0].lines[0]
     assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
 
