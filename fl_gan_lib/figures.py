@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -266,7 +267,7 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
     area = {name: np.diff(alarms) @ (np.add(caught[1:], caught[:-1]) / 2) for name, (alarms, caught) in curves.items()}
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
-    styles = zip((BLUE, ORANGE, GREEN, PINK, GREY), ("-", "--", "-.", ":", "-"), strict=True)
+    styles = cycle(zip((BLUE, ORANGE, GREEN, PINK, GREY, BLACK), ("-", "--", "-.", ":") * 2, strict=False))
     for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
         axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
     axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")

@@ -98,5 +98,7 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
 
 def test_the_area_under_a_roc_curve_is_in_the_legend():
     figure = plot_roc({"guessing": ([0, 1], [0, 1]), "perfect": ([0, 0, 1], [0, 1, 1])})
+    many = plot_roc({str(number): ([0, 1], [0, 1]) for number in range(8)})
+    assert len(many.axes[0].lines) == 9
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["perfect: area 1.00", "guessing: area 0.50"]
