@@ -45,7 +45,7 @@ class GANAttacker(Client):
         client_options: as for `Client`.
 
     Raises:
-        ValueError: the target is no digit, or the attacker holds images of it.
+        ValueError: the target is no digit, the attacker holds images of it, or the fakes are to be called the target.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class GANAttacker(Client):
         check_digit(target)
         if len(dataset.images_of(target)):
             raise ValueError(f"the attacker holds images of its target {target}: take them out, or there is no attack")
+        if fake_label == target:
+            raise ValueError(f"the fakes cannot be called {fake_label}, the target: choose another fake_label")
         self.target = target
         self.inject = inject
         self.generator_steps = generator_steps

@@ -131,14 +131,20 @@ class Client:
 
     def _step(self, images: Tensor, labels: Tensor) -> float:
         """Take the local steps of this round, and return their mean loss."""
-        losses = []
-        for batch in _batches(len(labels), self.batch_size, self.local_steps):
-            loss = F.cross_entropy(self._model(images[batch]), labels[batch])
-            self._optimizer.zero_grad()
-            loss.backward()
-            self._optimizer.step()
-            losses.append(loss.detach())
-        return torch.stack(losses).mean().item()
+        batches = _batches(len(labels), self.batch_size, self.local_steps)
+        return descend(self._model, self._optimizer, ((images[batch], labels[batch]) for batch in batches))
+
+
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[tuple[Tensor, Tensor]]) -> float:
+    """A step of the optimiser for each mini-batch of images and labels; returns their mean cross-entropy."""
+    losses = []
+    for images, labels in batches:
+        loss = F.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses).mean().item()
 
 
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.federation import Client, Update
+from fl_gan_lib.federation import Client, Update, descend
 
 
 class PrivateClient(Client):
@@ -97,19 +96,24 @@ class PrivateClient(Client):
             )
         model, optimizer, loader = self._private
         device = next(model.parameters()).device
-        losses = []
-        for images, labels in islice(chain.from_iterable(repeat(loader)), self.local_steps):
-            loss = F.cross_entropy(model(images.to(device)), labels.to(device))
-            optimizer.zero_grad()
-            with _quiet():
-                loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-        return torch.stack(losses).nanmean().item()
+        samples = islice(chain.from_iterable(repeat(loader)), self.local_steps)
+        with _quiet():
+            return descend(model, optimizer, ((images.to(device), labels.to(device)) for images, labels in samples))
 
 
 @dataclass(frozen=True)
-class ClipAndNoise:
+class _ClippedGaussian:
+    max_norm: float
+    noise_multiplier: float
+
+    def __post_init__(self) -> None:
+        _check_positive(max_norm=self.max_norm)
+        if not self.noise_multiplier >= 0:
+            raise ValueError(f"noise_multiplier is {self.noise_multiplier}: it must be 0 (no noise) or above")
+
+
+@dataclass(frozen=True)
+class ClipAndNoise(_ClippedGaussian):
     """For `Client.protect`: clip the change of the weights, and add Gaussian noise to it, before it leaves the client.
 
     Participant-level privacy without a trusted server (local DP): also called user-level.
@@ -122,20 +126,13 @@ class ClipAndNoise:
         ValueError: a setting is out of range.
     """
 
-    max_norm: float
-    noise_multiplier: float
-
-    def __post_init__(self) -> None:
-        _check_positive(max_norm=self.max_norm)
-        _check_noise(self.noise_multiplier)
-
     def __call__(self, change: list[Tensor]) -> list[Tensor]:
         std = self.noise_multiplier * self.max_norm
         return [tensor + std * torch.randn_like(tensor) for tensor in _clip(change, self.max_norm)]
 
 
 @dataclass(frozen=True)
-class PrivateMean:
+class PrivateMean(_ClippedGaussian):
     """For `aggregate`: clip each client's change, average, and add Gaussian noise to the mean (McMahan et al. 2018).
 
     Participant-level (user-level) privacy with a trusted server. Every client weighs the same, whatever it reports.
@@ -148,13 +145,6 @@ class PrivateMean:
     Raises:
         ValueError: a setting is out of range.
     """
-
-    max_norm: float
-    noise_multiplier: float
-
-    def __post_init__(self) -> None:
-        _check_positive(max_norm=self.max_norm)
-        _check_noise(self.noise_multiplier)
 
     def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         changes = [_clip([update.state[name] - state[name] for name in state], self.max_norm) for update in updates]
@@ -215,8 +205,3 @@ def _check_positive(**settings: float) -> None:
     for name, value in settings.items():
         if not value > 0:
             raise ValueError(f"{name} is {value}: it must be above 0")
-
-
-def _check_noise(noise_multiplier: float) -> None:
-    if not noise_multiplier >= 0:
-        raise ValueError(f"noise_multiplier is {noise_multiplier}: it must be 0 (no noise) or above")

@@ -24,6 +24,8 @@ from fl_gan_lib.records import AttackRecord, record_path
 # Enough for digits, and the size of a page matters on a classroom's Wi-Fi.
 NUM_GREYS = 8
 
+_FROM_MAKE_RECORDS = ("attack", "without injection", "oracle")
+
 _SCRIPT = Path(__file__).with_name("explorer.js")
 _STYLE = Path(__file__).with_name("explorer.css")
 
@@ -129,10 +131,10 @@ def describe(record: AttackRecord, frame: int) -> str:
 
 def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
     """A run for the browser: what to show of each digit, or what is missing."""
-    if len(records) in (1, 2):
-        missing = f"This run is recorded for {' and '.join(map(str, sorted(records)))} only."
-    else:
-        missing = "There is no readable record of the digit {0} in this run. Make one with: make records DIGITS={0}"
+    missing = "There is no readable record of the digit {0} in this run."
+    missing += (
+        " Make one with: make records DIGITS={0}" if name in _FROM_MAKE_RECORDS else f" It has {sorted(records)}."
+    )
     digits = {
         str(digit): _frames(records[digit], num_fakes=num_fakes)
         if digit in records

@@ -173,6 +173,11 @@ def test_an_attacker_who_holds_the_target_is_refused(tiny_dataset):
         GANAttacker(tiny_dataset, 3)
 
 
+def test_fakes_called_the_target_are_refused(own_images):
+    with pytest.raises(ValueError, match="cannot be called 3, the target"):
+        GANAttacker(own_images, 3, fake_label=3)
+
+
 def test_same_seed_same_bits_and_the_record_can_be_judged_again():
     torch.manual_seed(1)
     first = run_attack(4, rounds=3, device="cpu", progress=False)

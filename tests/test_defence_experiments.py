@@ -53,8 +53,12 @@ def test_what_a_server_sees_of_an_update():
     seen = describe_updates(updates, state, load_dataset()[1])
     assert seen["client"].tolist() == [0, 1, 2]
     assert seen["norm"].iloc[0] == pytest.approx(ones.norm().item(), rel=1e-3)
-    assert seen["cosine"].iloc[0] > 0 and seen["cosine"].iloc[1] > 0 > seen["cosine"].iloc[[0, 1]].sum() - 2
+    one, two, three = (torch.cat([(each.state[name] - state[name]).flatten() for name in state]) for each in updates)
+    assert seen["cosine"].iloc[2] == pytest.approx(
+        torch.dot(three, one + two).item() / three.norm() / (one + two).norm()
+    )
     assert seen["fake_bias"].tolist() == pytest.approx([0, 0, 2])
+    assert seen["fake_row"].iloc[1] == pytest.approx(1, rel=1e-3)
     assert seen["largest_row"].iloc[1] == pytest.approx(3, rel=1e-3)
     assert seen["worst_digit"].between(0, 1).all()
 

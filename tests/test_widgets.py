@@ -36,14 +36,16 @@ def test_numbers_that_are_missing_are_none(record):
 
 def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
     record.config["kind"] = "oracle"
-    explorer, sent = attack_explorer({}, beside={"oracle": {3: record}}), []
+    explorer, sent = attack_explorer({}, beside={"oracle": {3: record}, "a defence": {3: record}}), []
     monkeypatch.setattr(explorer, "send", sent.append)
-    assert explorer.names == ["attack", "oracle"] and explorer.first["name"] == "attack"
-    explorer._obey(None, {"kind": "load", "run": "oracle"}, [])
-    (run,) = sent
+    assert explorer.names == ["attack", "oracle", "a defence"] and explorer.first["name"] == "attack"
+    for name in ("oracle", "a defence"):
+        explorer._obey(None, {"kind": "load", "run": name}, [])
+    run, defence = sent
     assert run["name"] == "oracle"
     assert run["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
-    assert run["digits"]["4"]["missing"] == "This run is recorded for 3 only."
+    assert run["digits"]["4"]["missing"].endswith("Make one with: make records DIGITS=4")
+    assert defence["digits"]["4"]["missing"].endswith("in this run. It has [3].")
 
 
 def test_digits_without_a_record_say_how_to_make_one(record):
