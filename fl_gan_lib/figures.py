@@ -16,7 +16,7 @@ from fl_gan_lib.records import AttackRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-BLACK = "#000000"
+BLACK, BROWN = "#000000", "#7A4A12"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -216,7 +216,7 @@ def plot_tradeoff(
         groups: by setting, what its colour stands for.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
-    colours = dict(zip(dict.fromkeys(groups.values()), (BLACK, BLUE, GREEN, PINK, GREY), strict=False))
+    colours = dict(zip(dict.fromkeys(groups.values()), cycle((BLACK, BLUE, GREEN, PINK, GREY, BROWN)), strict=False))
     numbers = {name: number for number, name in enumerate(groups, start=1)}
     starred = set()
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):

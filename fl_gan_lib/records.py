@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +123,25 @@ def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRe
     return records
 
 
-def load_all_records(folder: str | Path) -> dict[str, dict[int, AttackRecord]]:
+def load_all_records(folder: str | Path) -> dict[str, Mapping[int, AttackRecord]]:
     """All kinds of runs in a folder of records, by name and digit: "attack" first, then the others by name.
 
-    Damaged records are left out, with a warning.
+    A kind is read when it is first looked into, as by `load_records`: thirty viewers on a laptop open one or two of
+    them.
     """
     kinds = sorted({path.stem[:-2] for path in Path(folder).glob("*_[0-9].npz")} - {"attack"})
-    return {kind.replace("_", " "): load_records(folder, kind) for kind in ["attack", *kinds]}
+    return {kind.replace("_", " "): _Unread(folder, kind) for kind in ["attack", *kinds]}
+
+
+class _Unread(Mapping[int, AttackRecord]):
+    def __init__(self, folder: str | Path, kind: str) -> None:
+        self._read = cache(lambda: load_records(folder, kind))
+
+    def __getitem__(self, digit: int) -> AttackRecord:
+        return self._read()[digit]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())

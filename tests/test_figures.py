@@ -94,6 +94,8 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
     assert labels == ["nobody", "1  none *", "somebody", *somebody]
     frontier = figure.axes[0].lines[0]
     assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
+    many = {str(number): [(0.5, 0.5)] for number in range(8)}
+    assert len(plot_tradeoff({"many": many}, groups={name: name for name in many}).legends[0].get_texts()) == 16
 
 
 def test_the_area_under_a_roc_curve_is_in_the_legend():

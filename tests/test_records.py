@@ -26,6 +26,17 @@ def test_all_kinds_of_runs_are_found_by_name_the_attack_first(record, tmp_path):
     (tmp_path / "anatomy.npz").write_bytes(b"")
     runs = load_all_records(tmp_path)
     assert list(runs) == ["attack", "a defence", "oracle"] and all(list(run) == [3] for run in runs.values())
+    assert runs["oracle"][3].target == 3 and 4 not in runs["oracle"]
+
+
+def test_a_kind_is_read_when_it_is_looked_into(record, tmp_path):
+    for kind in ("attack", "oracle"):
+        record.save(record_path(tmp_path, 3, kind))
+    runs = load_all_records(tmp_path)
+    record_path(tmp_path, 3, "oracle").unlink()
+    assert len(runs["attack"]) == 1
+    with pytest.warns(UserWarning, match="no records of the kind oracle"):
+        assert len(runs["oracle"]) == 0
 
 
 def test_missing_records_say_how_to_make_them(tmp_path):
