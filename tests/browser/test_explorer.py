@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
+from fl_gan_lib.defence_experiments import RECORDED, record_kind
 from fl_gan_lib.figures import tile
 from fl_gan_lib.records import AttackRecord, load_records, record_path
 from fl_gan_lib.widgets import NUM_GREYS, _page, describe
@@ -194,7 +195,10 @@ def test_the_demo_explains_itself_and_moves(explorer, page, records):
     assert_shows(explorer.first, records[7], LAST)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("without injection", "passive"), ("oracle", "oracle")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("without injection", "passive"), ("oracle", "oracle"), ("DP-SGD epsilon 8", "DP-SGD_epsilon_8")],
+)
 def test_a_second_run_stands_beside_the_first(explorer, page, records, name, kind):
     expect(explorer.second).to_be_hidden()
     explorer.root.get_by_label("beside it").select_option(name)
@@ -218,6 +222,14 @@ def test_a_run_that_is_sent_later_goes_to_the_round_that_was_chosen(explorer, pa
     explorer.slider.press("End")
     explorer.root.get_by_label("run").select_option("without injection")
     assert_shows(explorer.first, AttackRecord.load(record_path(RUNS, 3, "passive")), LAST)
+
+
+def test_each_recorded_defence_can_be_chosen_and_names_the_digits_that_it_has(explorer):
+    explorer.pick(4)
+    choice = explorer.root.get_by_label("beside it")
+    for name in map(record_kind, RECORDED):
+        choice.select_option(name.replace("_", " "))
+        expect(explorer.second).to_contain_text("There is no readable record of the digit 4 in this run. It has [3, 9]")
 
 
 def test_a_damaged_record_says_what_to_do(explorer, records, damaged):
