@@ -25,6 +25,7 @@ IP ?= 127.0.0.1
 
 BIN := .venv/bin
 READY := .venv/.ready
+FLOWER := .venv/.flower
 PICTURE = img/comparison_$(DIGIT).png
 
 # The notebooks run in notebooks/, where a relative path would mean another folder.
@@ -44,7 +45,7 @@ attack: $(READY)
 	echo && $(BIN)/python -m fl_gan_lib summary "$$out/attack_$(DIGIT).npz" && \
 	echo "Look at: $(PICTURE), and the executed notebook $$notebook"
 
-test: $(READY)
+test: $(READY) $(FLOWER)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --nbval --ignore tests/browser tests notebooks
@@ -79,4 +80,9 @@ $(READY): requirements.txt pyproject.toml
 	@echo "Installing into .venv (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	@touch $@
+
+# Not needed for the attack: its tests, and notebooks that leave the one machine.
+$(FLOWER): $(READY)
+	@$(BIN)/python -m pip install --quiet --editable ".[flower]"
 	@touch $@

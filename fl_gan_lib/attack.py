@@ -89,6 +89,15 @@ class GANAttacker(Client):
                 num_fakes = self.num_fakes
         return self._train(global_model, images, labels, num_examples=len(own) + num_fakes)
 
+    def state_dict(self) -> dict[str, Any]:
+        """As for a `Client`, and the generator."""
+        return super().state_dict() | {"generator": self.generator.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
+        """As for a `Client`, and the generator."""
+        super().load_state_dict(state, global_model)
+        self.generator.load_state_dict(state["generator"])
+
     def _mix(self) -> tuple[Tensor, Tensor]:
         """What this round's mini-batches take from the own images and the fakes; no other fake is drawn."""
         own = self.dataset

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,6 +106,19 @@ class Client:
         self._receive(global_model)
         self.dataset = self.dataset.to(_device(global_model))
         return self._train(global_model, self.dataset.images, self.dataset.labels, num_examples=len(self.dataset))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What lasts from one round to the next: the local model and its optimiser, once there are any."""
+        if self._model is None:
+            return {}
+        return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
+        """Go on from a `state_dict`; `global_model` is of the federation's architecture, and stays as it is."""
+        if "model" in state:
+            self._receive(global_model)
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
 
     def _receive(self, global_model: nn.Module) -> nn.Module:
         """Bring the local model up to date, as far as `download_fraction` lets the client see."""
@@ -236,7 +250,7 @@ def _rounds(
         metrics: list[dict[str, float]] = []
         start = time.perf_counter()
         turns = _turns(model, clients, number, seed, metrics)
-        with _seeded(seed, number, len(clients)):
+        with seeded(seed, number, len(clients)):
             model.load_state_dict(aggregate(turns, model.state_dict()))
         seconds = time.perf_counter() - start
         yield Round(number, evaluate(model) if evaluate else None, seconds, metrics)
@@ -246,14 +260,15 @@ def _turns(
     model: nn.Module, clients: Sequence[Client], round: int, seed: int, metrics: list[dict[str, float]]
 ) -> Iterator[Update]:
     for index, client in enumerate(clients):
-        with _seeded(seed, round, index):
+        with seeded(seed, round, index):
             update = client.fit(model, round)
         metrics.append(update.metrics)
         yield update
 
 
 @contextmanager
-def _seeded(seed: int, round: int, client: int) -> Iterator[None]:
+def seeded(seed: int, round: int, client: int) -> Iterator[None]:
+    """Random numbers of one client's turn; the caller's own random state is left as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(turn_seed(seed, round, client))
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,62 @@ def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
     return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()} | {num_rounds})
 
 
+class Recorder:
+    """Keeps, of some rounds of a run, what a generator draws and how good it is.
+
+    Args:
+        config: goes into the record; needs `kind`, `target`, `dataset`, `rounds` and `seed`.
+        private: all images of the target that the honest clients hold, (n, 1, 28, 28); the first ten are kept for
+            the top row of the picture.
+        num_frames: how many rounds to record at the most.
+        past: the record of the same run so far, to go on from.
+
+    Attributes:
+        rounds: which rounds to record.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], private: Tensor, *, num_frames: int = 24, past: AttackRecord | None = None
+    ) -> None:
+        self.rounds = snapshot_rounds(config["rounds"], num_frames)
+        self._config = dict(config)
+        self._private = private
+        self._random = torch.Generator().manual_seed(config["seed"])
+        self._shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=self._random)
+        # One tuple a snapshot: an interrupt finds either all of it or nothing.
+        self._snapshots: list[tuple[dict[str, Any], np.ndarray, np.ndarray]] = []
+        if past is not None:
+            for row, frame in zip(past.metrics.to_dict("records"), past.samples, strict=True):
+                self._latents()
+                self._snapshots.append((row, frame, past.final_samples))
+
+    def take(self, generator: AveragedGenerator, measured: Mapping[str, float]) -> dict[str, Any]:
+        """Record a round; `measured` is its `round`, the `seconds` so far, and the global model's accuracies."""
+        judged = generator.render(self._latents())
+        scores = evaluate_samples(
+            judged, self._config["target"], dataset=self._config["dataset"], members=self._private
+        )
+        self._snapshots.append((dict(measured) | scores, generator.render(self._shown), judged))
+        return self._snapshots[-1][0]
+
+    def record(self) -> AttackRecord | None:
+        """The record so far; `None` before the first recorded round."""
+        if not self._snapshots:
+            return None
+        rows, frames, judged = zip(*self._snapshots, strict=True)
+        return AttackRecord(
+            samples=np.stack(frames),
+            final_samples=judged[-1],
+            private_samples=to_uint8(self._private[:10]),
+            rounds=np.array([row["round"] for row in rows]),
+            metrics=pd.DataFrame(rows),
+            config=self._config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
+        )
+
+    def _latents(self) -> Tensor:
+        return torch.randn(NUM_JUDGED, LATENT_DIM, generator=self._random)
+
+
 def record_run(
     rounds: Iterator[Round],
     generator: AveragedGenerator,
@@ -42,52 +98,31 @@ def record_run(
     Args:
         rounds: trains as it is iterated.
         generator: the one that the rounds train.
-        private: all images of the target that the honest clients hold, (n, 1, 28, 28); the first ten are kept for
-            the top row of the picture.
-        config: goes into the record; needs `kind`, `target`, `dataset`, `rounds` and `seed`.
+        private, config, num_frames: as for `Recorder`.
         evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
         progress: show a bar, and a line for each recorded round.
-        num_frames: how many rounds to record at the most.
         watch: called after each round with its number and, where the round was recorded, the record so far.
     """
-    target, num_rounds = config["target"], config["rounds"]
-    keep = snapshot_rounds(num_rounds, num_frames)
-    random = torch.Generator().manual_seed(config["seed"])
-    shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=random)
+    recorder = Recorder(config, private, num_frames=num_frames)
+    num_rounds = config["rounds"]
     seconds = 0.0
-    # One tuple a snapshot: an interrupt finds either all of it or nothing.
-    snapshots: list[tuple[dict[str, float], np.ndarray, np.ndarray]] = []
-
-    def record() -> AttackRecord:
-        rows, frames, judged_samples = zip(*snapshots, strict=True)
-        return AttackRecord(
-            samples=np.stack(frames),
-            final_samples=judged_samples[-1],
-            private_samples=to_uint8(private[:10]),
-            rounds=np.array([row["round"] for row in rows]),
-            metrics=pd.DataFrame(rows),
-            config=config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
-        )
-
     try:
-        for round in tqdm(
-            rounds, f"{config['kind']} on {target}", num_rounds, unit="round", leave=False, disable=not progress
-        ):
+        title = f"{config['kind']} on {config['target']}"
+        for round in tqdm(rounds, title, num_rounds, unit="round", leave=False, disable=not progress):
             seconds += round.seconds
-            if round.number in keep:
-                judged = generator.render(torch.randn(NUM_JUDGED, LATENT_DIM, generator=random))
-                row = {"round": round.number, "seconds": seconds} | evaluate()
-                row |= evaluate_samples(judged, target, dataset=config["dataset"], members=private)
-                snapshots.append((row, generator.render(shown), judged))
+            recorded = round.number in recorder.rounds
+            if recorded:
+                row = recorder.take(generator, {"round": round.number, "seconds": seconds} | evaluate())
                 if progress:
                     tqdm.write(_line(row, num_rounds))
             if watch:
-                watch(round.number, record() if round.number in keep else None)
+                watch(round.number, recorder.record() if recorded else None)
     except KeyboardInterrupt:
-        if not snapshots:
+        record = recorder.record()
+        if record is None:
             raise
-        tqdm.write(f"stopped: the record reaches as far as round {snapshots[-1][0]['round']} of {num_rounds}")
-    return record()
+        tqdm.write(f"stopped: the record reaches as far as round {record.rounds[-1]} of {num_rounds}")
+    return recorder.record()
 
 
 def _line(row: dict[str, float], num_rounds: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -50,22 +51,27 @@ class AttackRecord:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")})
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with unfinished.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    samples=self.samples,
-                    final_samples=self.final_samples,
-                    private_samples=self.private_samples,
-                    rounds=self.rounds,
-                    text=np.frombuffer(text.encode(), dtype=np.uint8),
-                )
+            unfinished.write_bytes(self.dumps())
             unfinished.replace(path)
         finally:
             unfinished.unlink(missing_ok=True)
         return path
+
+    def dumps(self) -> bytes:
+        """The content of the record's file."""
+        text = json.dumps({"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")})
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            samples=self.samples,
+            final_samples=self.final_samples,
+            private_samples=self.private_samples,
+            rounds=self.rounds,
+            text=np.frombuffer(text.encode(), dtype=np.uint8),
+        )
+        return buffer.getvalue()
 
     @classmethod
     def load(cls, path: str | Path) -> AttackRecord:
@@ -79,7 +85,15 @@ class AttackRecord:
         if not path.exists():
             raise FileNotFoundError(f"no record at {path}: make one with run_attack(...).save(...) or `make records`")
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            return cls.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is {error}") from error
+
+    @classmethod
+    def loads(cls, content: bytes) -> AttackRecord:
+        """Read the content of a record's file; raises a ValueError if it is not a record, or a damaged one."""
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 parts = {name: arrays[name] for name in ("samples", "final_samples", "private_samples", "rounds")}
                 text = json.loads(arrays["text"].tobytes())
             if text["version"] != _VERSION:
@@ -87,7 +101,7 @@ class AttackRecord:
             record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
             record._check()
         except Exception as error:  # on damaged bytes the parsers of zip, npy and JSON raise some ten different types
-            raise ValueError(f"{path} is not a readable attack record ({error}): make it again") from error
+            raise ValueError(f"not a readable attack record ({error}): make it again") from error
         return record
 
     def _check(self) -> None:
