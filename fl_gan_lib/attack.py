@@ -235,6 +235,7 @@ def run_attack(
     rounds: int | None = None,
     num_honest: int = 1,
     inject: bool = True,
+    clients_per_round: int | None = None,
     aggregate: Aggregate | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -251,6 +252,8 @@ def run_attack(
         rounds: of federated averaging; by default 200.
         num_honest: honest clients, see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
+        clients_per_round: how many participants the server draws for each round, the attacker among them or not; by
+            default all take part.
         aggregate: how the server makes one model of the updates; by default `federation.fedavg`.
         seed: of the split, the weights and every round. On a CPU, the same seed, machine and number of threads give the
             same bits.
@@ -275,11 +278,14 @@ def run_attack(
     *honest, attacker = clients
     target_test = test.subset(torch.nonzero(test.labels == target).squeeze(1))
     config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed, "inject": inject}
+    if clients_per_round is not None:
+        config["clients_per_round"] = clients_per_round
     if aggregate is not None:
         config["aggregate"] = str(aggregate)
     config |= {name: value if isinstance(value, int) else str(value) for name, value in options.items()}
+    protocol = {"clients_per_round": clients_per_round, "aggregate": aggregate, "seed": seed}
     return record_run(
-        federate(model, clients, num_rounds=rounds, aggregate=aggregate, seed=seed),
+        federate(model, clients, num_rounds=rounds, **protocol),
         attacker.generator,
         private=torch.cat([client.dataset.images_of(target) for client in honest]),
         config=config | {"device": str(next(model.parameters()).device)},

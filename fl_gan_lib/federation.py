@@ -43,7 +43,7 @@ class Round:
         number: 1 for the first round.
         accuracy: what `evaluate` returned for the new global model; None without `evaluate`.
         seconds: wall-clock time of local training and averaging, without `evaluate`.
-        client_metrics: each client's `Update.metrics`, in the order of the clients.
+        client_metrics: the `Update.metrics` of each client that took part, in the order of the clients.
     """
 
     number: int
@@ -207,6 +207,7 @@ def federate(
     clients: Sequence[Client],
     *,
     num_rounds: int,
+    clients_per_round: int | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     aggregate: Aggregate | None = None,
     seed: int = 0,
@@ -218,8 +219,10 @@ def federate(
 
     Args:
         model: the global model; its weights are replaced after every round.
-        clients: all take part in every round.
+        clients: those who may take part.
         num_rounds: at least 1.
+        clients_per_round: how many of them the server draws at random for each round (McMahan et al. 2017, alg. 1); by
+            default all.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
         aggregate: makes the new global state of the updates and the old one; by default `fedavg`, which needs no old
             one. See `defences`.
@@ -229,19 +232,24 @@ def federate(
         One `Round` after each round.
 
     Raises:
-        ValueError: there is no client, or no round.
+        ValueError: there is no client, or no round, or `clients_per_round` is out of range.
     """
     if not clients:
         raise ValueError("a federation needs at least one client")
     if num_rounds < 1:
         raise ValueError(f"num_rounds is {num_rounds}: it must be at least 1")
-    return _rounds(model, clients, num_rounds, evaluate, aggregate or (lambda updates, _state: fedavg(updates)), seed)
+    drawn = len(clients) if clients_per_round is None else clients_per_round
+    if not 1 <= drawn <= len(clients):
+        raise ValueError(f"clients_per_round is {drawn}: it must be from 1 to {len(clients)}, the number of clients")
+    aggregate = aggregate or (lambda updates, _state: fedavg(updates))
+    return _rounds(model, clients, num_rounds, drawn, evaluate, aggregate, seed)
 
 
 def _rounds(
     model: nn.Module,
     clients: Sequence[Client],
     num_rounds: int,
+    clients_per_round: int,
     evaluate: Callable[[nn.Module], float] | None,
     aggregate: Aggregate,
     seed: int,
@@ -249,17 +257,24 @@ def _rounds(
     for number in range(1, num_rounds + 1):
         metrics: list[dict[str, float]] = []
         start = time.perf_counter()
-        turns = _turns(model, clients, number, seed, metrics)
+        drawn = _draw(len(clients), clients_per_round, number, seed)
+        turns = _turns(model, {index: clients[index] for index in drawn}, number, seed, metrics)
         with seeded(seed, number, len(clients)):
             model.load_state_dict(aggregate(turns, model.state_dict()))
         seconds = time.perf_counter() - start
         yield Round(number, evaluate(model) if evaluate else None, seconds, metrics)
 
 
+def _draw(num_clients: int, clients_per_round: int, round: int, seed: int) -> list[int]:
+    """Who takes part in a round, in ascending order."""
+    rng = np.random.default_rng(turn_seed(seed, round, num_clients + 1))
+    return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
+
+
 def _turns(
-    model: nn.Module, clients: Sequence[Client], round: int, seed: int, metrics: list[dict[str, float]]
+    model: nn.Module, clients: Mapping[int, Client], round: int, seed: int, metrics: list[dict[str, float]]
 ) -> Iterator[Update]:
-    for index, client in enumerate(clients):
+    for index, client in clients.items():
         with seeded(seed, round, index):
             update = client.fit(model, round)
         metrics.append(update.metrics)

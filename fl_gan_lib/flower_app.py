@@ -28,6 +28,7 @@ from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
 from fl_gan_lib.data import load_dataset
 from fl_gan_lib.federation import Client, Update, accuracy, fedavg, seeded
 from fl_gan_lib.metrics import check_digit
+from fl_gan_lib.models import Classifier
 from fl_gan_lib.recording import Recorder, snapshot_rounds
 from fl_gan_lib.records import AttackRecord, record_path
 
@@ -48,6 +49,8 @@ class Run:
         local_steps: of each participant in each round.
         inject: whether the attacker injects its fakes.
         seed: of the split, the weights and every round.
+        frames: how many rounds the record keeps at the most, see `recording.snapshot_rounds`; the last one it keeps
+            in any case.
         output: the folder, on the attacker's node, that its record goes to.
         wait: how many seconds the server waits for nodes to connect, and for the replies of a round.
     """
@@ -60,6 +63,7 @@ class Run:
     local_steps: int
     inject: bool
     seed: int
+    frames: int
     output: str
     wait: float
 
@@ -71,6 +75,8 @@ class Run:
         check_rounds(run.rounds)
         if run.num_honest < 1 or run.local_steps < 1:
             raise ValueError(f"num-honest is {run.num_honest}, local-steps {run.local_steps}: each must be at least 1")
+        if run.frames < 0:
+            raise ValueError(f"frames is {run.frames}: it must be at least 0")
         if not -1 <= run.attacker <= run.num_honest:
             raise ValueError(f"attacker is {run.attacker}: it must be a partition, 0 to {run.num_honest}, or -1")
         return run
@@ -90,6 +96,12 @@ class Run:
         if partition == attacker:
             return self.num_honest
         return partition - (partition > attacker)
+
+    def first_model(self) -> nn.Module:
+        """The global model before the first round, the one of `build`: the server needs no images for it."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return Classifier()
 
     def build(self) -> tuple[nn.Module, list[Client]]:
         """The global model and all participants, as `run_attack` makes them."""
@@ -114,29 +126,28 @@ def serve(grid: Grid, context: Context) -> None:
         RuntimeError: too few nodes have connected, one cannot take part in the first round, or no reply has come.
     """
     run = Run.read(context.run_config)
-    model, _ = run.build()
-    recorded = snapshot_rounds(run.rounds)
-    seconds = 0.0
+    model = run.first_model()
+    recorded = snapshot_rounds(run.rounds, run.frames)
+    seconds, num_bytes = 0.0, 0
     for number in range(1, run.rounds + 1):
         start = time.perf_counter()
-        replies = _ask(grid, run, "train", model, number, seconds)
+        replies = _ask(grid, run, "train", model, {"round": number})
         updates = [Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"]) for reply in replies]
         model.load_state_dict(fedavg(updates))
         seconds += time.perf_counter() - start
+        num_bytes += 2 * sum(reply["arrays"].count_bytes() for reply in replies)
+        words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"
         if number in recorded:
-            replies = _ask(grid, run, "evaluate", model, number, seconds)
-            mean = sum(reply["metrics"]["accuracy"] for reply in replies) / len(replies)
-            log(INFO, "round %d/%d: %.0f s, accuracy %.3f", number, run.rounds, seconds, mean)
+            now = {"round": number, "seconds": seconds, "bytes": num_bytes}
+            accuracies = [reply["metrics"]["accuracy"] for reply in _ask(grid, run, "evaluate", model, now)]
+            words += f", accuracy {sum(accuracies) / len(accuracies):.3f}"
+        log(INFO, words)
 
 
-def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, number: int, seconds: float) -> list[RecordDict]:
-    """The replies of all nodes that answer, in the order of `build_federation`."""
-    content = RecordDict(
-        {
-            "arrays": ArrayRecord(model.state_dict()),
-            "config": ConfigRecord({"round": number, "seconds": seconds}),
-        }
-    )
+def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[RecordDict]:
+    """The replies of all nodes that answer, in the order of `build_federation`; `now` is told to them."""
+    number = now["round"]
+    content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "config": ConfigRecord(now)})
     nodes = _connected(grid, run, number)
     messages = [Message(content, dst_node_id=node, message_type=kind, group_id=str(number)) for node in nodes]
     replies, faults = [], []
@@ -158,16 +169,18 @@ def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, number: int, seconds
 
 
 def _connected(grid: Grid, run: Run, number: int) -> list[int]:
-    """The nodes, when all are there; after the first round, those that are there within `wait`."""
+    """The nodes that are there: all of them in the first round, later those that have not failed."""
+    wanted = run.num_nodes if number == 1 else 1
     deadline = time.monotonic() + run.wait
-    while len(nodes := sorted(grid.get_node_ids())) < run.num_nodes:
+    while len(nodes := sorted(grid.get_node_ids())) < wanted:
         if time.monotonic() > deadline:
-            words = f"{len(nodes)} of {run.num_nodes} nodes have connected within {run.wait:.0f} s"
-            if number == 1 or not nodes:
-                raise RuntimeError(f"{words}: start {run.num_nodes} SuperNodes, or give another num-honest")
-            log(WARNING, "round %d: %s", number, words)
-            break
+            raise RuntimeError(
+                f"{len(nodes)} of {run.num_nodes} nodes have connected within {run.wait:.0f} s: "
+                f"start {run.num_nodes} SuperNodes, or give another num-honest"
+            )
         time.sleep(0.2)
+    if len(nodes) < run.num_nodes:
+        log(WARNING, "round %d: %d of %d nodes are connected", number, len(nodes), run.num_nodes)
     return nodes
 
 
@@ -232,10 +245,9 @@ def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, cli
     _, test = load_dataset(run.dataset)
     config = {"kind": "attack", "engine": "flower"} | {name: getattr(run, name) for name in run.__dataclass_fields__}
     private = torch.cat([each.dataset.images_of(run.target) for each in honest])
-    recorder = Recorder(config, private, past=_past(run, now["round"], context, config))
+    recorder = Recorder(config, private, num_frames=run.frames, past=_past(run, now["round"], context, config))
     of_target = test.subset(torch.nonzero(test.labels == run.target).squeeze(1))
-    measured = {"round": now["round"], "seconds": now["seconds"]}
-    measured |= {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
+    measured = dict(now) | {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
     recorder.take(attacker.generator, measured)
     record = recorder.record()
     context.state["record"] = ConfigRecord({"npz": record.dumps()})

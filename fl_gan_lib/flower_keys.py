@@ -14,8 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
+# The SuperLink's own processes reach it here, whatever the nodes do.
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
-def make_keys(folder: str | Path, *, hosts: Sequence[str] = ("localhost", "127.0.0.1"), num_nodes: int = 2) -> Path:
+
+def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int = 2) -> Path:
     """Write what a federation with TLS and node authentication needs; nothing of it belongs into a repository.
 
     - `ca.crt`: to everybody, the authority that vouches for the server; its key is thrown away.
@@ -24,24 +27,24 @@ def make_keys(folder: str | Path, *, hosts: Sequence[str] = ("localhost", "127.0
 
     Args:
         folder: where to write them; made if need be, readable for nobody else.
-        hosts: names and addresses under which the nodes reach the SuperLink.
+        hosts: names and addresses under which other computers reach the SuperLink.
         num_nodes: of the federation, the attacker included.
 
     Raises:
-        ValueError: there is no host, or no node.
+        ValueError: there is no node.
         FileExistsError: there are keys already.
     """
     folder = Path(folder)
-    if not hosts or num_nodes < 1:
-        raise ValueError(f"hosts are {list(hosts)}, num_nodes is {num_nodes}: give at least one of each")
+    if num_nodes < 1:
+        raise ValueError(f"num_nodes is {num_nodes}: it must be at least 1")
     if (folder / "ca.crt").exists():
         raise FileExistsError(f"there are keys in {folder} already: take another folder, or delete it")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority, server = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
     issuer = _name("fl-gan-lab authority")
     root = _certificate(issuer, authority, issuer, authority, [x509.BasicConstraints(ca=True, path_length=0)])
-    names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-    leaf = _certificate(_name(hosts[0]), server, issuer, authority, [names])
+    names = x509.SubjectAlternativeName([_general_name(host) for host in (*hosts, *LOCAL_HOSTS)])
+    leaf = _certificate(_name("fl-gan-lab server"), server, issuer, authority, [names])
     _write(folder / "ca.crt", root.public_bytes(Encoding.PEM))
     _write(folder / "server.crt", leaf.public_bytes(Encoding.PEM))
     _write(folder / "server.key", server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -21,65 +22,118 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from fl_gan_lib.flower_keys import make_keys
+from fl_gan_lib.records import AttackRecord, record_path
 
 APP = Path(__file__).parents[1]
 
 
-def simulate(output: str | Path, *, num_nodes: int = 2, home: str | Path | None = None, **config: Any) -> Iterator[str]:
-    """Run the attack on Flower's simulation (its Ray back end), and yield the lines of its log.
+def simulate(
+    target: int = 3,
+    *,
+    output: str | Path,
+    num_nodes: int = 2,
+    progress: bool = True,
+    home: str | Path | None = None,
+    **config: Any,
+) -> AttackRecord:
+    """Run the attack on Flower's simulation, its Ray back end, with one CPU core a node.
 
     Args:
-        output: the folder that the attacker's record goes to, `attack_<target>.npz`.
+        target: the digit that the attacker lacks and wants, 0 to 9.
+        output: the folder that the attacker's record goes to.
         num_nodes: the attacker and `num_nodes - 1` honest participants.
-        home: Flower's folder; by default `flower` in `output`.
+        progress: show a bar.
+        home: Flower's folder, with its logs; by default `flower` in `output`.
         config: of the run, see `flower_app.Run`; the defaults are in `pyproject.toml`.
 
+    Returns:
+        The record that the attacker's node has written. After an interrupt it reaches as far as the last recorded
+        round.
+
     Raises:
-        RuntimeError: the run has failed; the last lines of the log are in the message.
+        RuntimeError: the run has failed; the last lines of its log are in the message.
     """
     output = Path(output).resolve()
     home = Path(home or output / "flower").resolve()
+    federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1"
     with superlink(home, "--simulation", "--insecure") as address:
         connect(home, address)
-        config = {"output": str(output), "num-honest": num_nodes - 1} | config
-        yield from run(home, config, "--federation-config", f"num-supernodes={num_nodes}")
+        lines = run(home, _settings(target, output, num_nodes, config), "--federation-config", federation)
+        return _follow(lines, record_path(output, target), progress)
 
 
-def deploy(output: str | Path, *, num_nodes: int = 2, home: str | Path | None = None, **config: Any) -> Iterator[str]:
+def deploy(
+    target: int = 3,
+    *,
+    output: str | Path,
+    num_nodes: int = 2,
+    progress: bool = True,
+    home: str | Path | None = None,
+    **config: Any,
+) -> AttackRecord:
     """The same with a SuperLink and SuperNodes as processes of their own, with TLS and node authentication.
 
-    Arguments and errors as for `simulate`; certificates and keys are made new in `keys`, in Flower's folder.
+    Arguments, result and errors as for `simulate`.
     """
     output = Path(output).resolve()
     home = Path(home or output / "flower").resolve()
+    with deployment(home, num_nodes):
+        lines = run(home, _settings(target, output, num_nodes, config))
+        return _follow(lines, record_path(output, target), progress)
+
+
+def _settings(target: int, output: Path, num_nodes: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"target": target, "output": str(output), "num-honest": num_nodes - 1} | dict(config)
+
+
+def _follow(lines: Iterator[str], path: Path, progress: bool) -> AttackRecord:
+    """Show how far a run is, by the lines of its log, and load the record that it leaves."""
+    start = time.time()
+    with tqdm(desc="on Flower", unit="round", leave=False, disable=not progress) as bar:
+        try:
+            for line in lines:
+                if match := re.search(r"round (\d+)/(\d+): ", line):
+                    number, bar.total = map(int, match.groups())
+                    bar.update(number - bar.n)
+        except KeyboardInterrupt:
+            if not path.exists() or path.stat().st_mtime < start:
+                raise
+            tqdm.write(f"stopped: the record so far is in {path}")
+    return AttackRecord.load(path)
+
+
+@contextmanager
+def deployment(home: Path, num_nodes: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """A SuperLink and SuperNodes with new certificates and keys, until the block ends; the address, and the nodes."""
     shutil.rmtree(home / "keys", ignore_errors=True)
     keys = make_keys(home / "keys", num_nodes=num_nodes)
-    trust = ("--root-certificates", str(keys / "ca.crt"))
-    link = ("--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile", str(keys / "server.crt"))
-    with (
-        superlink(home, *link, "--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth") as address,
-        ExitStack() as nodes,
-    ):
+    link = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile", str(keys / "server.crt")]
+    link += ["--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth"]
+    with superlink(home, *link) as address, ExitStack() as nodes:
         connect(home, address, root_certificates=str(keys / "ca.crt"))
         for number in range(num_nodes):
             flwr(home, "supernode", "register", str(keys / f"node_{number}.pub"))
-            nodes.enter_context(supernode(home, number, address, *trust, private_key=keys / f"node_{number}"))
-        yield from run(home, {"output": str(output), "num-honest": num_nodes - 1} | config)
+        yield address, [nodes.enter_context(supernode(home, number, address)) for number in range(num_nodes)]
 
 
-def supernode(
-    home: Path, number: int, address: str, *options: str, private_key: Path
-) -> AbstractContextManager[subprocess.Popen]:
-    """A SuperNode for one partition, until the block ends."""
-    command = ["flower-supernode", "--superlink", address, "--port", str(_free_port())]
-    command += ["--auth-supernode-private-key", str(private_key)]
-    return started(home, f"node_{number}", [*command, "--node-config", f"partition-id={number}", *options])
+def supernode(home: Path, number: int, address: str) -> AbstractContextManager[subprocess.Popen]:
+    """A SuperNode for one partition, with its key from `keys` in `home`, until the block ends.
+
+    It gives up when the SuperLink has not answered for 20 seconds.
+    """
+    keys = home / "keys"
+    command = ["flower-supernode", "--superlink", address, "--port", str(_free_port()), "--max-wait-time", "20"]
+    command += ["--root-certificates", str(keys / "ca.crt")]
+    command += ["--auth-supernode-private-key", str(keys / f"node_{number}")]
+    return started(home, f"node_{number}", [*command, "--node-config", f"partition-id={number}"])
 
 
 def flwr(home: Path, *arguments: str) -> str:
     """Run one of Flower's commands, and return what it prints; raises a RuntimeError if it fails."""
-    command = [_command("flwr"), *arguments]
+    command = [_command(home, "flwr"), *arguments]
     answer = subprocess.run(command, capture_output=True, text=True, env=environment(home))
     if answer.returncode:
         raise RuntimeError(f"flwr {' '.join(arguments)} has failed: {answer.stdout}{answer.stderr}")
@@ -118,7 +172,7 @@ def started(home: Path, name: str, command: list[str]) -> Iterator[subprocess.Po
     """One of Flower's commands in a process group of its own, until the block ends; its log is `<name>.log` in home."""
     with (home / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [_command(command[0]), *command[1:]],
+            [_command(home, command[0]), *command[1:]],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment(home),
@@ -149,24 +203,27 @@ def run(home: Path, config: Mapping[str, Any], *options: str) -> Iterator[str]:
         RuntimeError: the run has failed; the last lines of the log are in the message.
     """
     settings = " ".join(f"{name.replace('_', '-')}={_toml(value)}" for name, value in config.items())
-    command = [_command("flwr"), "run", str(APP), "--run-config", settings, *options, "--stream"]
+    command = [_command(home, "flwr"), "run", str(APP), "--run-config", settings, *options, "--stream"]
     lines: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(home)
     ) as process:
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            yield lines[-1]
+        try:
+            for line in process.stdout:
+                lines.append(line.rstrip())
+                yield lines[-1]
+        except BaseException:
+            process.terminate()
+            raise
     # `flwr run` ends well when it has shown the log to its end, whatever has become of the run.
-    status = _status(home)
+    status = "not started" if process.returncode else _status(home)
     if not status.startswith("finished:completed"):
         raise RuntimeError(f"the run has ended as {status!r}:\n" + "\n".join(lines[-12:]))
 
 
 def _status(home: Path) -> str:
     """Of the latest run."""
-    runs = json.loads(flwr(home, "ls", "--format", "json"))["runs"]
-    return runs[0]["status"] if runs else "not started"
+    return json.loads(flwr(home, "ls", "--format", "json"))["runs"][0]["status"]
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -181,11 +238,11 @@ def environment(home: Path) -> dict[str, str]:
     return os.environ | wanted
 
 
-def _command(name: str) -> str:
-    path = Path(sys.executable).with_name(name)
-    if not path.exists():
-        raise RuntimeError(f"{name} is not installed beside {sys.executable}: pip install -e '.[flower]'")
-    return str(path)
+def _command(home: Path, name: str) -> str:
+    path = shutil.which(name, path=environment(home)["PATH"])
+    if path is None:
+        raise RuntimeError(f"the command {name} is not installed: pip install -e '.[flower]'")
+    return path
 
 
 def _free_port() -> int:

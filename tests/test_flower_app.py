@@ -33,6 +33,7 @@ RUN = {
     "local-steps": 2,
     "inject": True,
     "seed": 0,
+    "frames": 24,
     "output": "",
     "wait": 1.0,
 }
@@ -116,9 +117,11 @@ def unpack(grid: Here, node: int) -> dict:
     [
         ([0, 1], {"target": 12}, "target"),
         ([0, 1], {"rounds": 0}, "rounds is 0"),
-        ([0, 1], {"dataset": "cifar"}, "cifar"),
+        ([0, 1], {"dataset": "cifar"}, "unknown data set 'cifar'"),
         ([0, 1], {"num_honest": 0}, "num-honest is 0"),
         ([0, 1], {"attacker": 2}, "attacker is 2"),
+        ([0, 1], {"frames": -1}, "frames is -1"),
+        ([0, 1], {"dataset": "mnist"}, "node 100: MNIST is not in .*empty"),
         ([0, 7], {}, "partition-id is 7: .*from 0 to 1"),
         ([0, None], {}, "partition-id is None: .*--node-config"),
         ([1, 1], {}, "several nodes have the same partition-id"),
@@ -127,11 +130,43 @@ def unpack(grid: Here, node: int) -> dict:
         ([0, 1], {"answers": False}, "2 of 2 nodes have not answered within 1 s"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_trained(partitions, changes, message):
+def test_what_is_wrong_is_said_before_anything_is_trained(partitions, changes, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("FL_GAN_DATA", str(tmp_path / "empty"))
     start = time.monotonic()
     with pytest.raises((ValueError, RuntimeError), match=message):
         serve(partitions, **changes)
     assert time.monotonic() - start < 30
+
+
+def test_a_node_without_images_takes_no_part():
+    with pytest.raises(RuntimeError, match="node 100: 4001 clients cannot share 4000 samples"):
+        serve(range(4001), num_honest=4000)
+
+
+def test_a_model_of_another_shape_is_refused_on_both_sides():
+    grid = Here(RUN, [0, 1])
+    send = grid.send_and_receive
+
+    def widen(messages, *, timeout=None):
+        messages = list(messages)
+        arrays = messages[0].content["arrays"].to_torch_state_dict()
+        arrays["9.bias"] = torch.zeros(12)
+        messages[0].content["arrays"] = ArrayRecord(arrays)
+        return send(messages, timeout=timeout)
+
+    grid.send_and_receive = widen
+    with pytest.raises(RuntimeError, match=r"node 100: (?s:.*)size mismatch for 9\.bias"):
+        server(grid, Context(1, 0, {}, RecordDict(), grid.config))
+
+    def grow(messages, *, timeout=None):
+        replies = send(messages, timeout=timeout)
+        arrays = replies[0].content["arrays"].to_torch_state_dict()
+        replies[0].content["arrays"] = ArrayRecord(arrays | {"more": torch.zeros(1)})
+        return replies
+
+    grid.send_and_receive = grow
+    with pytest.raises(ValueError, match="differs from the first in the names or shapes of \\['more'\\]"):
+        server(grid, Context(1, 0, {}, RecordDict(), grid.config))
 
 
 def test_the_node_that_attacks_is_chosen_in_the_run_configuration(tmp_path):

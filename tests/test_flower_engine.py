@@ -1,5 +1,11 @@
 """The attack on Flower's own engine, simulated and deployed: the same pictures and numbers as in one process."""
 
+import os
+import re
+import signal
+import time
+from contextlib import ExitStack
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,34 +15,69 @@ pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[f
 
 from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower_keys import make_keys
-from fl_gan_lib.flower_local import deploy, simulate
+from fl_gan_lib.flower_local import connect, deploy, deployment, run, simulate, supernode
+from fl_gan_lib.metrics import load_judge, yardsticks
 from fl_gan_lib.records import AttackRecord
 
-SMALL = {"rounds": 2, "local_steps": 2}
 
-
-@pytest.fixture(scope="module")
-def expected() -> AttackRecord:
+@pytest.fixture
+def one_thread():
+    """Another number of threads gives other bits, of the judge as well."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield run_attack(3, rounds=2, client_options={"local_steps": 2}, device="cpu", progress=False)
+    load_judge.cache_clear(), yardsticks.cache_clear()
+    yield
     torch.set_num_threads(threads)
+    load_judge.cache_clear(), yardsticks.cache_clear()
 
 
-@pytest.mark.parametrize("engine", [simulate, deploy])
-def test_the_engine_ends_in_the_same_bits_as_one_process(engine, expected, tmp_path):
-    log = "\n".join(engine(tmp_path, num_nodes=2, **SMALL))
-    assert "round 2/2" in log
-    record = AttackRecord.load(tmp_path / "attack_3.npz")
+@pytest.mark.parametrize(("engine", "num_nodes"), [(simulate, 2), (simulate, 10), (deploy, 2)])
+def test_the_engine_ends_in_the_same_bits_as_one_process(engine, num_nodes, one_thread, tmp_path):
+    record = engine(3, output=tmp_path, num_nodes=num_nodes, rounds=2, local_steps=2, frames=0, progress=False)
+    options = {"client_options": {"local_steps": 2}, "device": "cpu", "progress": False}
+    expected = run_attack(3, num_honest=num_nodes - 1, rounds=2, num_frames=0, **options)
     for name in ("samples", "final_samples", "private_samples", "rounds"):
         assert np.array_equal(getattr(record, name), getattr(expected, name)), name
     same = [column for column in expected.metrics if column != "seconds"]
     pd.testing.assert_frame_equal(record.metrics[same], expected.metrics[same])
 
 
+def test_a_node_that_is_killed_and_started_again_goes_on(tmp_path):
+    home = tmp_path / "flower"
+    config = {"target": 3, "rounds": 5, "local_steps": 1, "frames": 1, "output": str(tmp_path), "wait": 40.0}
+    log = []
+    with deployment(home, 2) as (address, nodes), ExitStack() as restarted:
+        for line in run(home, config):
+            log.append(line)
+            if "round 1/5: " in line:
+                os.killpg(nodes[1].pid, signal.SIGKILL)
+                nodes[1].wait()
+                so_far = AttackRecord.load(tmp_path / "attack_3.npz")
+            elif "round" in line and nodes[-1].poll() is not None:
+                # Flower refuses a second node with the same key until it has missed two heartbeats of the first.
+                nodes.append(restarted.enter_context(supernode(home, 1, address)))
+    assert so_far.rounds.tolist() == [1]
+    record = AttackRecord.load(tmp_path / "attack_3.npz")
+    assert record.rounds[0] == 1 and record.rounds[-1] == 5, "\n".join(log)
+    assert np.array_equal(record.samples[0], so_far.samples[0])
+    assert "have not answered within 40 s" in "\n".join(log)
+
+
 def test_a_run_that_fails_says_why(tmp_path):
     with pytest.raises(RuntimeError, match="the target is 12: it must be a digit"):
-        list(simulate(tmp_path, target=12))
+        simulate(12, output=tmp_path, progress=False)
+
+
+def test_a_superlink_that_is_not_there_is_said_within_30_seconds(tmp_path):
+    make_keys(tmp_path / "keys")
+    start = time.monotonic()
+    with supernode(tmp_path, 0, "127.0.0.1:1") as node:
+        connect(tmp_path, "127.0.0.1:1")
+        with pytest.raises(RuntimeError, match=r"127\.0\.0\.1:1"):
+            list(run(tmp_path, {}))
+        assert node.wait(30) != 0
+    assert time.monotonic() - start < 30
+    assert re.search("onnect", (tmp_path / "node_0.log").read_text())
 
 
 def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
@@ -50,5 +91,5 @@ def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
     with pytest.raises(FileExistsError, match="take another folder"):
         make_keys(folder)
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match="num_nodes is 0"):
         make_keys(tmp_path / "others", num_nodes=0)
