@@ -12,6 +12,9 @@
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 #   make defences   those of notebook 06, into notebooks/runs/defences.csv and detection.csv
+#   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
+#   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
+#   make flower-oldest   the tests of Flower with the oldest release that is supported, in .venv-flower
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -19,6 +22,7 @@ DATASET ?= mnist-5k
 ROUNDS ?=
 SEED ?= 0
 OUT ?= out
+NODES ?= 2
 DIGITS ?= 0 1 2 3 4 5 6 7 8 9
 PORT ?= 8866
 IP ?= 127.0.0.1
@@ -35,7 +39,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences flower scale flower-oldest
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -48,10 +52,10 @@ attack: $(READY)
 test: $(READY) $(FLOWER)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval --ignore tests/browser tests notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --ignore tests/browser --numprocesses 2 --dist loadfile tests notebooks
 	$(BIN)/python -m pytest tests/browser --screenshot only-on-failure --output out/browser/failed
 
-lab: $(READY)
+lab: $(READY) $(FLOWER)
 	$(BIN)/jupyter lab notebooks
 
 demo: $(READY)
@@ -61,7 +65,7 @@ latency viewers: $(READY)
 	$(BIN)/python tests/browser/measure.py $@
 
 # Without the state of the widgets: the explorer leaves its own copy for pages without a kernel.
-notebooks: $(READY)
+notebooks: $(READY) $(FLOWER)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
 
@@ -74,6 +78,19 @@ table: $(READY)
 
 anatomy defences: $(READY)
 	$(BIN)/python -m fl_gan_lib $@
+
+flower: $(READY) $(FLOWER)
+	$(BIN)/python -m fl_gan_lib flower --target $(DIGIT) --nodes $(NODES) --out "$(OUT)" $(ROUNDS:%=--rounds %)
+
+scale: $(READY) $(FLOWER)
+	$(BIN)/python -m fl_gan_lib scale
+
+flower-oldest: $(READY) $(FLOWER)
+	$(PYTHON) -m venv --clear .venv-flower
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$(.venv-flower/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	.venv-flower/bin/python -m pip install --quiet "$$(sed -n 's/^flower = \["\(.*\)>=\([0-9.]*\),.*/\1==\2.*/p' pyproject.toml)"
+	.venv-flower/bin/python -m pytest tests/test_flower_*.py
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'

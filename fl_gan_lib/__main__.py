@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence
 from fl_gan_lib.live import attack_live
-from fl_gan_lib.records import AttackRecord, load_records
+from fl_gan_lib.records import AttackRecord, load_records, record_path
 
 RECORDS = Path("notebooks/runs")
 KINDS = ["attack", "passive", "oracle", "honest"]
@@ -57,6 +57,23 @@ def main() -> None:
                 compare_attackers(attackers, path=arguments.csv.with_name("detection.csv"), **options)
             if names := [name for name in wanted if name not in ATTACKERS]:
                 compare_defences(names, path=arguments.csv, **options)
+        case "scale":
+            from fl_gan_lib.scale import compare_draws, compare_engines
+
+            compare_engines(path=arguments.folder / "engines.csv")
+            compare_draws(path=arguments.folder / "draws.csv")
+        case "flower":
+            from fl_gan_lib.flower_local import deploy, simulate
+
+            start = deploy if arguments.deploy else simulate
+            options = {} if arguments.rounds is None else {"rounds": arguments.rounds}
+            record = start(arguments.target, output=arguments.out, num_nodes=arguments.nodes, **options)
+            print(f"{summarise(record)}\nRecord: {record_path(arguments.out, record.target)}")
+        case "keys":
+            from fl_gan_lib.flower_keys import make_keys
+
+            folder = make_keys(arguments.folder, hosts=arguments.hosts, num_nodes=arguments.nodes)
+            print(f"Keys for {arguments.nodes} nodes are in {folder}: valid for 30 days, and for nobody else's eyes.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,6 +101,20 @@ def _parser() -> argparse.ArgumentParser:
     defences = commands.add_parser("defences", help="the defences and attackers that notebook 06 compares, as csv")
     defences.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
     defences.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
+    scale = commands.add_parser("scale", help="what a round costs on Flower, and sampled participants, as csv")
+    scale.add_argument("--folder", type=Path, default=RECORDS)
+    flower = commands.add_parser("flower", help="the attack on Flower's engine, simulated on this computer")
+    flower.add_argument("--target", type=int, default=3, choices=range(10))
+    flower.add_argument("--nodes", type=int, default=2, help="the attacker and the honest participants")
+    flower.add_argument("--rounds", type=int)
+    flower.add_argument("--out", type=Path, default=Path("out"))
+    flower.add_argument(
+        "--deploy", action="store_true", help="processes of their own, with TLS and node authentication"
+    )
+    keys = commands.add_parser("keys", help="certificates and keys for Flower on several computers")
+    keys.add_argument("folder", type=Path)
+    keys.add_argument("--hosts", nargs="+", default=[], help="names and addresses of the computer with the SuperLink")
+    keys.add_argument("--nodes", type=int, default=2)
     for sweep, file in ((table, "seeds.csv"), (anatomy, "anatomy.csv"), (defences, "defences.csv")):
         sweep.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
         sweep.add_argument("--rounds", type=int)

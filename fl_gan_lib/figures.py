@@ -276,6 +276,32 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
     return _finish(figure)
 
 
+def plot_hosts(hosts: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A federation of several computers: who runs what, and who calls whom.
+
+    Args:
+        hosts: computer -> (process -> what it holds); the first computer is the server, to which the others connect.
+    """
+    figure, axes = plt.subplots(figsize=(9.5, 4.3), layout="constrained")
+    axes.set(xlim=(-0.01, len(hosts) - 1), ylim=(-0.03, 2.05))
+    axes.set_axis_off()
+    server, *nodes = hosts
+    middle = (len(nodes) - 1) / 2
+    for host, x, y in [(server, middle, 1.2), *((node, float(k), 0.0) for k, node in enumerate(nodes))]:
+        axes.add_patch(plt.Rectangle((x + 0.04, y), 0.92, 0.8, facecolor="#f4f4f4", edgecolor="#666666"))
+        axes.text(x + 0.5, y + 0.72, host, ha="center", va="center", fontweight="bold")
+        for row, (process, holds) in enumerate(hosts[host].items()):
+            color = "#d5e8f5" if row else "#fbe3c8"
+            low = y + 0.37 - 0.33 * row
+            axes.add_patch(plt.Rectangle((x + 0.08, low), 0.84, 0.28, facecolor=color, edgecolor="none"))
+            axes.text(x + 0.5, low + 0.14, f"{process}: {holds}", ha="center", va="center", fontsize=8.5)
+        if y == 0:
+            ends = {"xy": (middle + 0.5 + (x - middle) * 0.4, 1.2), "xytext": (x + 0.5, 0.8)}
+            axes.annotate("", **ends, arrowprops={"arrowstyle": "->", "color": "#0072b2", "linewidth": 1.8})
+    axes.text(middle + 0.5, 0.98, "each node calls the server (TLS)", ha="center", color="#0072b2", fontsize=8.5)
+    return _finish(figure)
+
+
 def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
     if not records:
         raise ValueError("there is no record to draw: make some with `make records`, or one with run_attack")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import wraps
 from logging import INFO, WARNING
 from typing import Any
@@ -243,7 +243,8 @@ def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, cli
     """The laboratory's measurements on the attacker's node: they need the victim's images and the test set."""
     *honest, attacker = clients
     _, test = load_dataset(run.dataset)
-    config = {"kind": "attack", "engine": "flower"} | {name: getattr(run, name) for name in run.__dataclass_fields__}
+    config = {"kind": "attack", "engine": "flower"} | asdict(run)
+    del config["output"], config["wait"]
     private = torch.cat([each.dataset.images_of(run.target) for each in honest])
     recorder = Recorder(config, private, num_frames=run.frames, past=_past(run, now["round"], context, config))
     of_target = test.subset(torch.nonzero(test.labels == run.target).squeeze(1))

@@ -8,11 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import NameOID
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+    from cryptography.x509.oid import NameOID
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("Flower is not installed: pip install -e '.[flower]'") from missing
 
 # The SuperLink's own processes reach it here, whatever the nodes do.
 LOCAL_HOSTS = ("localhost", "127.0.0.1")

@@ -227,11 +227,16 @@ def _status(home: Path) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Of all of Flower's processes: no telemetry, no look for updates, one thread each, a folder of its own."""
+    """Of all of Flower's processes: no telemetry, no look for updates, one thread each, a folder of its own.
+
+    Notebook kernels ask for colours, with which nobody could read the answers.
+    """
     wanted = {
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FORCE_COLOR": "",
+        "NO_COLOR": "1",
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }

@@ -160,11 +160,33 @@ def test_federate_yields_round_by_round_and_spares_the_callers_random_state(tiny
     assert not states_equal(after_one, model.state_dict())
 
 
+def test_the_server_draws_who_takes_part_each_time_anew_and_the_same_for_the_same_seed(tiny_dataset):
+    def taking_part(seed):
+        clients = [Counting(tiny_dataset, local_steps=1) for _ in range(5)]
+        rounds = list(federate(Classifier(), clients, num_rounds=40, clients_per_round=2, seed=seed))
+        assert {len(round.client_metrics) for round in rounds} == {2}
+        return [client.rounds for client in clients]
+
+    drawn = taking_part(0)
+    assert sum(map(len, drawn)) == 80 and all(5 <= len(rounds) <= 30 for rounds in drawn)
+    assert drawn == taking_part(0) != taking_part(1)
+
+
+class Counting(Client):
+    """Writes down the rounds that it takes part in."""
+
+    def fit(self, global_model, round):
+        self.rounds = [*getattr(self, "rounds", []), round]
+        return super().fit(global_model, round)
+
+
 def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
     with pytest.raises(ValueError, match="at least one client"):
         federate(Classifier(), [], num_rounds=1)
     with pytest.raises(ValueError, match="num_rounds is 0"):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=0)
+    with pytest.raises(ValueError, match="clients_per_round is 2: it must be from 1 to 1"):
+        federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, clients_per_round=2)
     with pytest.raises(ValueError, match="at least one image"):
         Client(tiny_dataset.subset([]))
     with pytest.raises(ValueError, match=r"download_fraction is 1\.5"):

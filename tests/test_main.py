@@ -1,3 +1,4 @@
+import ipaddress
 import sys
 
 import pandas as pd
@@ -59,3 +60,12 @@ def test_an_impossible_digit_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, "table", "--digits", "12")
     assert "invalid choice: 12" in capsys.readouterr().err
+
+
+def test_keys_for_a_campus_are_made_by_a_command(monkeypatch, tmp_path, capsys):
+    x509 = pytest.importorskip("cryptography.x509", reason="Flower is not installed: pip install -e '.[flower]'")
+    run(monkeypatch, "keys", str(tmp_path / "keys"), "--hosts", "10.0.0.1", "campus.example", "--nodes", "3")
+    assert "Keys for 3 nodes" in capsys.readouterr().out
+    certificate = x509.load_pem_x509_certificate((tmp_path / "keys" / "server.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [name.value for name in names][:2] == [ipaddress.ip_address("10.0.0.1"), "campus.example"]

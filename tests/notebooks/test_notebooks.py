@@ -29,6 +29,7 @@ SMOKE = {
         "rounds": 1,
         "output": "set by the test",
     },
+    "07_beyond_one_machine": {"rounds": 2, "output": "set by the test"},
 }
 
 
