@@ -31,22 +31,15 @@ APP = Path(__file__).parents[1]
 
 
 def simulate(
-    target: int = 3,
-    *,
-    output: str | Path,
-    num_nodes: int = 2,
-    progress: bool = True,
-    home: str | Path | None = None,
-    **config: Any,
+    target: int = 3, *, output: str | Path, num_nodes: int = 2, progress: bool = True, **config: Any
 ) -> AttackRecord:
     """Run the attack on Flower's simulation, its Ray back end, with one CPU core a node.
 
     Args:
         target: the digit that the attacker lacks and wants, 0 to 9.
-        output: the folder that the attacker's record goes to.
+        output: the folder that the attacker's record goes to, and Flower's own files, its logs among them, in `flower`.
         num_nodes: the attacker and `num_nodes - 1` honest participants.
         progress: show a bar.
-        home: Flower's folder, with its logs; by default `flower` in `output`.
         config: of the run, see `flower_app.Run`; the defaults are in `pyproject.toml`.
 
     Returns:
@@ -54,54 +47,58 @@ def simulate(
         round.
 
     Raises:
-        RuntimeError: the run has failed; the last lines of its log are in the message.
+        ValueError: the target is no digit.
+        RuntimeError: the run has failed, or left no record; the last lines of its log are in the message.
     """
     output = Path(output).resolve()
-    home = Path(home or output / "flower").resolve()
+    home, settings = output / "flower", _settings(target, output, num_nodes, config)
     federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1"
     with superlink(home, "--simulation", "--insecure") as address:
         connect(home, address)
-        lines = run(home, _settings(target, output, num_nodes, config), "--federation-config", federation)
+        lines = run(home, settings, "--federation-config", federation)
         return _follow(lines, record_path(output, target), progress)
 
 
 def deploy(
-    target: int = 3,
-    *,
-    output: str | Path,
-    num_nodes: int = 2,
-    progress: bool = True,
-    home: str | Path | None = None,
-    **config: Any,
+    target: int = 3, *, output: str | Path, num_nodes: int = 2, progress: bool = True, **config: Any
 ) -> AttackRecord:
     """The same with a SuperLink and SuperNodes as processes of their own, with TLS and node authentication.
 
     Arguments, result and errors as for `simulate`.
     """
     output = Path(output).resolve()
-    home = Path(home or output / "flower").resolve()
+    home, settings = output / "flower", _settings(target, output, num_nodes, config)
     with deployment(home, num_nodes):
-        lines = run(home, _settings(target, output, num_nodes, config))
-        return _follow(lines, record_path(output, target), progress)
+        return _follow(run(home, settings), record_path(output, target), progress)
 
 
 def _settings(target: int, output: Path, num_nodes: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    if target not in range(10):
+        raise ValueError(f"the target is {target}: it must be a digit from 0 to 9")
     return {"target": target, "output": str(output), "num-honest": num_nodes - 1} | dict(config)
 
 
 def _follow(lines: Iterator[str], path: Path, progress: bool) -> AttackRecord:
-    """Show how far a run is, by the lines of its log, and load the record that it leaves."""
+    """Show how far a run is, and what it warns of, by the lines of its log; load the record that it leaves."""
     start = time.time()
+    stopped = False
     with tqdm(desc="on Flower", unit="round", leave=False, disable=not progress) as bar:
         try:
             for line in lines:
                 if match := re.search(r"round (\d+)/(\d+): ", line):
                     number, bar.total = map(int, match.groups())
                     bar.update(number - bar.n)
+                elif "WARNING" in line:
+                    tqdm.write(line)
         except KeyboardInterrupt:
-            if not path.exists() or path.stat().st_mtime < start:
-                raise
-            tqdm.write(f"stopped: the record so far is in {path}")
+            stopped = True
+    # A file of an earlier run is not the answer.
+    if not path.exists() or path.stat().st_mtime < start:
+        if stopped:
+            raise KeyboardInterrupt
+        raise RuntimeError(f"the run has left no record in {path.parent}: was the attacker's node there to the end?")
+    if stopped:
+        tqdm.write(f"stopped: the record so far is in {path}")
     return AttackRecord.load(path)
 
 
@@ -134,7 +131,7 @@ def supernode(home: Path, number: int, address: str) -> AbstractContextManager[s
 def flwr(home: Path, *arguments: str) -> str:
     """Run one of Flower's commands, and return what it prints; raises a RuntimeError if it fails."""
     command = [_command(home, "flwr"), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, env=environment(home))
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment(home), timeout=60)
     if answer.returncode:
         raise RuntimeError(f"flwr {' '.join(arguments)} has failed: {answer.stdout}{answer.stderr}")
     return answer.stdout

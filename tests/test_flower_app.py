@@ -18,6 +18,7 @@ from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, run_attack  # noqa: E402
 from fl_gan_lib.data import load_dataset  # noqa: E402
+from fl_gan_lib.federation import federate  # noqa: E402
 from fl_gan_lib.flower_app import client, server  # noqa: E402
 from fl_gan_lib.records import AttackRecord  # noqa: E402
 
@@ -47,6 +48,7 @@ class Here(Grid):
         self.partitions = dict(enumerate(partitions, start=100))
         self.kept = {node: pickle.dumps(RecordDict()) for node in self.partitions}
         self.answers = True
+        self.weights = None
 
     def context(self, node: int) -> Context:
         partition = {"partition-id": self.partitions[node]}
@@ -59,6 +61,7 @@ class Here(Grid):
         replies = []
         for message in messages if self.answers else []:
             message.metadata.__dict__["_message_id"] = "1"
+            self.weights = message.content["arrays"]
             context = self.context(message.metadata.dst_node_id)
             replies.append(client(message, context))
             self.kept[context.node_id] = pickle.dumps(context.state)
@@ -76,8 +79,13 @@ def serve(partitions: Iterable[object], **changes: object) -> Here:
 
 
 def test_it_ends_in_the_same_bits_as_federate_and_keeps_the_same_record(tmp_path):
-    serve([0, 1], output=str(tmp_path))
-    expected = run_attack(3, rounds=3, client_options={"local_steps": 2}, device="cpu", progress=False)
+    grid = serve([0, 1], output=str(tmp_path))
+    options = {"client_options": {"local_steps": 2}, "device": "cpu"}
+    model, clients = build_federation(load_dataset()[0], 3, num_rounds=3, **options)
+    list(federate(model, clients, num_rounds=3))
+    weights = grid.weights.to_torch_state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    expected = run_attack(3, rounds=3, progress=False, **options)
     record = AttackRecord.load(tmp_path / "attack_3.npz")
     for name in ("samples", "final_samples", "private_samples", "rounds"):
         assert np.array_equal(getattr(record, name), getattr(expected, name)), name

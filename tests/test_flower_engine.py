@@ -64,7 +64,9 @@ def test_a_node_that_is_killed_and_started_again_goes_on(tmp_path):
 
 
 def test_a_run_that_fails_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match="the target is 12: it must be a digit"):
+    with pytest.raises(RuntimeError, match="attacker is 7: it must be a partition, 0 to 1, or -1"):
+        simulate(3, output=tmp_path, attacker=7, progress=False)
+    with pytest.raises(ValueError, match="the target is 12: it must be a digit"):
         simulate(12, output=tmp_path, progress=False)
 
 
