@@ -44,12 +44,12 @@ def test_the_engine_ends_in_the_same_bits_as_one_process(engine, num_nodes, one_
 
 def test_a_node_that_is_killed_and_started_again_goes_on(tmp_path):
     home = tmp_path / "flower"
-    config = {"target": 3, "rounds": 5, "local_steps": 1, "frames": 1, "output": str(tmp_path), "wait": 40.0}
+    config = {"target": 3, "rounds": 4, "local_steps": 1, "frames": 1, "output": str(tmp_path)}
     log = []
     with deployment(home, 2) as (address, nodes), ExitStack() as restarted:
         for line in run(home, config):
             log.append(line)
-            if "round 1/5: " in line:
+            if "round 1/4: " in line:
                 os.killpg(nodes[1].pid, signal.SIGKILL)
                 nodes[1].wait()
                 so_far = AttackRecord.load(tmp_path / "attack_3.npz")
@@ -58,9 +58,9 @@ def test_a_node_that_is_killed_and_started_again_goes_on(tmp_path):
                 nodes.append(restarted.enter_context(supernode(home, 1, address)))
     assert so_far.rounds.tolist() == [1]
     record = AttackRecord.load(tmp_path / "attack_3.npz")
-    assert record.rounds[0] == 1 and record.rounds[-1] == 5, "\n".join(log)
+    assert record.rounds[0] == 1 and record.rounds[-1] == 4, "\n".join(log)
     assert np.array_equal(record.samples[0], so_far.samples[0])
-    assert "have not answered within 40 s" in "\n".join(log)
+    assert "Node Unavailable" in "\n".join(log)
 
 
 def test_a_run_that_fails_says_why(tmp_path):
