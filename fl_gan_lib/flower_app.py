@@ -132,8 +132,9 @@ def serve(grid: Grid, context: Context) -> None:
     for number in range(1, run.rounds + 1):
         start = time.perf_counter()
         replies = _ask(grid, run, "train", model, {"round": number})
-        updates = [Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"]) for reply in replies]
-        model.load_state_dict(fedavg(updates))
+        model.load_state_dict(
+            fedavg(Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"]) for reply in replies)
+        )
         seconds += time.perf_counter() - start
         num_bytes += 2 * sum(reply["arrays"].count_bytes() for reply in replies)
         words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"

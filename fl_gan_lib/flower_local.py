@@ -15,8 +15,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -25,6 +23,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from fl_gan_lib.flower_keys import make_keys
+from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.records import AttackRecord, record_path
 
 APP = Path(__file__).parents[1]
@@ -73,8 +72,7 @@ def deploy(
 
 
 def _settings(target: int, output: Path, num_nodes: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    if target not in range(10):
-        raise ValueError(f"the target is {target}: it must be a digit from 0 to 9")
+    check_digit(target)
     return {"target": target, "output": str(output), "num-honest": num_nodes - 1} | dict(config)
 
 
@@ -88,8 +86,8 @@ def _follow(lines: Iterator[str], path: Path, progress: bool) -> AttackRecord:
                 if match := re.search(r"round (\d+)/(\d+): ", line):
                     number, bar.total = map(int, match.groups())
                     bar.update(number - bar.n)
-                elif "WARNING" in line:
-                    tqdm.write(line)
+                elif match := re.search(r"round \d+: .*", line):
+                    tqdm.write(match[0])
         except KeyboardInterrupt:
             stopped = True
     # A file of an earlier run is not the answer.
@@ -107,13 +105,17 @@ def deployment(home: Path, num_nodes: int) -> Iterator[tuple[str, list[subproces
     """A SuperLink and SuperNodes with new certificates and keys, until the block ends; the address, and the nodes."""
     shutil.rmtree(home / "keys", ignore_errors=True)
     keys = make_keys(home / "keys", num_nodes=num_nodes)
-    link = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile", str(keys / "server.crt")]
-    link += ["--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth"]
-    with superlink(home, *link) as address, ExitStack() as nodes:
+    with superlink(home, *secured(keys)) as address, ExitStack() as nodes:
         connect(home, address, root_certificates=str(keys / "ca.crt"))
         for number in range(num_nodes):
             flwr(home, "supernode", "register", str(keys / f"node_{number}.pub"))
         yield address, [nodes.enter_context(supernode(home, number, address)) for number in range(num_nodes)]
+
+
+def secured(keys: Path) -> list[str]:
+    """The options of a SuperLink with TLS and node authentication."""
+    certificates = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile", str(keys / "server.crt")]
+    return [*certificates, "--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth"]
 
 
 def supernode(home: Path, number: int, address: str) -> AbstractContextManager[subprocess.Popen]:
@@ -145,23 +147,25 @@ def superlink(home: Path, *options: str) -> Iterator[str]:
     port = address.partition(":")[2]
     command = ["flower-superlink", "--port", port, "--disable-runtime-dependency-installation", *options]
     with started(home, "superlink", command) as process:
-        scheme = "http" if "--insecure" in options else "https"
         for _ in range(300):
             if process.poll() is not None:
                 raise RuntimeError(f"the SuperLink ended at once: {_tail(home / 'superlink.log')}")
-            try:
-                urllib.request.urlopen(f"{scheme}://{address}/health", timeout=1).close()
+            if answers(address):
                 break
-            except urllib.error.URLError as error:
-                if isinstance(error.reason, ConnectionRefusedError | TimeoutError):
-                    time.sleep(0.1)
-                else:
-                    break
-            except OSError:
-                time.sleep(0.1)
+            time.sleep(0.1)
         else:
             raise RuntimeError(f"the SuperLink does not answer: {_tail(home / 'superlink.log')}")
         yield address
+
+
+def answers(address: str) -> bool:
+    """Whether somebody listens at `host:port`."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

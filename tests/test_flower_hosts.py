@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[f
 from fl_gan_lib.attack import build_federation
 from fl_gan_lib.data import load_dataset
 from fl_gan_lib.flower_keys import make_keys
-from fl_gan_lib.flower_local import connect, flwr, run, started
+from fl_gan_lib.flower_local import answers, connect, flwr, run, secured, started
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.records import AttackRecord
 
@@ -74,9 +73,9 @@ def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
     keys = make_keys(tmp_path / "keys", hosts=list(SERVER.values()))
     link, trust = ["--insecure"], ["--insecure"]
     if tls:
-        link = ["--ssl-ca-certfile", str(keys / "ca.crt"), "--ssl-certfile", str(keys / "server.crt")]
-        link += ["--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth"]
+        link = secured(keys)
         trust = ["--root-certificates", str(keys / "ca.crt")]
+    deadline = time.monotonic() + 30
     with ExitStack() as stack:
 
         def start(host: str, name: str, *command: str) -> None:
@@ -85,7 +84,9 @@ def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
         start("server", "listener", sys.executable, "-c", LISTENER, str(tmp_path / "heard"))
         superlink = ["flower-superlink", "--host", "0.0.0.0", "--disable-runtime-dependency-installation"]
         start("server", "superlink", *superlink, *link)
-        wait_for(SERVER[None])
+        while not answers(f"{SERVER[None]}:8000"):
+            assert time.monotonic() < deadline, (home["server"] / "superlink.log").read_text()
+            time.sleep(0.2)
         connect(tmp_path, f"{SERVER[None]}:8000", **({"root_certificates": str(keys / "ca.crt")} if tls else {}))
         for k, node in enumerate(NODES):
             key = []
@@ -121,13 +122,3 @@ def transferred(hosts: dict[str, list[str]]) -> int:
     words = [*hosts["server"], "ip", "-s", "-j", "link", "show", "to_node1"]
     counters = json.loads(subprocess.run(words, check=True, capture_output=True).stdout)[0]["stats64"]
     return counters["rx"]["bytes"] + counters["tx"]["bytes"]
-
-
-def wait_for(address: str) -> None:
-    for _ in range(100):
-        try:
-            socket.create_connection((address, 8000), 1).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise TimeoutError(f"nothing answers at {address}:8000")
