@@ -12,6 +12,7 @@
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 #   make defences   those of notebook 06, into notebooks/runs/defences.csv and detection.csv
+#   make bench      what things cost here, side by side, into notebooks/runs/bench.md (ORIGINAL=script.py)
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
 #   make flower-oldest   the tests of Flower with the oldest release that is supported, in .venv-flower
@@ -39,7 +40,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences flower scale flower-oldest
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale flower-oldest
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -79,6 +80,9 @@ table: $(READY)
 
 anatomy defences: $(READY)
 	$(BIN)/python -m fl_gan_lib $@
+
+bench: $(READY) $(FLOWER)
+	$(BIN)/python -m fl_gan_lib bench $(if $(ORIGINAL),--original "$(ORIGINAL)")
 
 flower: $(READY) $(FLOWER)
 	$(BIN)/python -m fl_gan_lib flower --target $(DIGIT) --nodes $(NODES) --out "$(OUT)" $(ROUNDS:%=--rounds %)

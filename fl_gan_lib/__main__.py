@@ -57,6 +57,17 @@ def main() -> None:
                 compare_attackers(attackers, path=arguments.csv.with_name("detection.csv"), **options)
             if names := [name for name in wanted if name not in ATTACKERS]:
                 compare_defences(names, path=arguments.csv, **options)
+        case "bench":
+            from fl_gan_lib.bench import FULL, MEASUREMENTS, SMOKE, bench
+
+            bench(
+                arguments.folder,
+                images=arguments.images,
+                only=arguments.only or tuple(MEASUREMENTS),
+                original=arguments.original,
+                size=SMOKE if arguments.smoke else FULL,
+            )
+            print((arguments.folder / "bench.md").read_text(encoding="utf-8"))
         case "scale":
             from fl_gan_lib.scale import compare_draws, compare_engines
 
@@ -101,6 +112,12 @@ def _parser() -> argparse.ArgumentParser:
     defences = commands.add_parser("defences", help="the defences and attackers that notebook 06 compares, as csv")
     defences.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
     defences.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
+    bench = commands.add_parser("bench", help="what things cost here, each beside what it is compared with")
+    bench.add_argument("--folder", type=Path, default=RECORDS, help="of bench.csv and bench.md")
+    bench.add_argument("--images", type=Path, default=Path("img"), help="folder of the picture, bench.png")
+    bench.add_argument("--only", nargs="+", metavar="NAME", help="measurements, by default all of them")
+    bench.add_argument("--original", type=Path, help="a script of this attack to compare with; run as it is")
+    bench.add_argument("--smoke", action="store_true", help="a quick look: the numbers mean nothing")
     scale = commands.add_parser("scale", help="what a round costs on Flower, and sampled participants, as csv")
     scale.add_argument("--folder", type=Path, default=RECORDS)
     flower = commands.add_parser("flower", help="the attack on Flower's engine, simulated on this computer")

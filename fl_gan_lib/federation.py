@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,9 @@ class Update:
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
 
+
+# Clients that a federation keeps in memory, with 2.2 MB each of what they remember; more of them are set aside.
+KEPT_IN_MEMORY = 100
 
 Aggregate = Callable[[Iterable[Update], Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -100,6 +105,8 @@ class Client:
         self.protect = protect
         self._model: nn.Module | None = None
         self._optimizer: torch.optim.Optimizer | None = None
+        # The folder lasts as long as a client has something in it.
+        self._aside: tuple[TemporaryDirectory, Path, list[int]] | None = None
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train a copy of `global_model`, which stays as it is, and return the update of this round."""
@@ -109,6 +116,7 @@ class Client:
 
     def state_dict(self) -> dict[str, Any]:
         """What lasts from one round to the next: the local model and its optimiser, once there are any."""
+        self._take_back()
         if self._model is None:
             return {}
         return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
@@ -120,8 +128,46 @@ class Client:
             self._model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])
 
+    def set_aside(self, folder: TemporaryDirectory) -> None:
+        """Move what lasts between the rounds, three times the model's size, from memory to a file in `folder`.
+
+        The client takes it back by itself when it needs it. Without room on the disk it stays in memory.
+        """
+        path = Path(folder.name) / str(id(self))
+        storages = self._storages()
+        try:
+            with path.open("wb") as file:
+                for storage in storages:
+                    _bytes(storage).to("cpu", copy=True).numpy().tofile(file)
+        except OSError:
+            path.unlink(missing_ok=True)
+            return
+        self._aside = folder, path, [storage.nbytes() for storage in storages]
+        for storage in storages:
+            storage.resize_(0)
+
+    def _take_back(self) -> None:
+        if self._aside is None:
+            return
+        _, path, sizes = self._aside
+        with path.open("rb") as file:
+            for storage, size in zip(self._storages(), sizes, strict=True):
+                storage.resize_(size)
+                _bytes(storage).copy_(torch.from_numpy(np.fromfile(file, np.uint8, size)))
+        path.unlink()
+        self._aside = None
+
+    def _storages(self) -> list[torch.UntypedStorage]:
+        """The memory behind the local model and the moments of its optimiser."""
+        if self._model is None:
+            return []
+        moments = [value for state in self._optimizer.state.values() for value in state.values()]
+        tensors = [*self._model.state_dict().values(), *filter(torch.is_tensor, moments)]
+        return [tensor.untyped_storage() for tensor in tensors]
+
     def _receive(self, global_model: nn.Module) -> nn.Module:
         """Bring the local model up to date, as far as `download_fraction` lets the client see."""
+        self._take_back()
         if self._model is None:
             self._model = copy.deepcopy(global_model)
             self._optimizer = torch.optim.Adam(self._model.parameters(), lr=self.learning_rate)
@@ -217,6 +263,9 @@ def federate(
     Each client's turn draws its random numbers from (seed, round, client) alone: the result depends neither on what
     the caller does between the rounds nor on who else takes part. The caller's own random state is left as it was.
 
+    With more than a hundred clients, what each remembers between its turns (`Client`, some 2 MB) waits in a temporary
+    file, so that the memory does not grow with their number; the result is the same to the last bit.
+
     Args:
         model: the global model; its weights are replaced after every round.
         clients: those who may take part.
@@ -254,11 +303,12 @@ def _rounds(
     aggregate: Aggregate,
     seed: int,
 ) -> Iterator[Round]:
+    folder = TemporaryDirectory(prefix="fl_gan_lib_") if len(clients) > KEPT_IN_MEMORY else None
     for number in range(1, num_rounds + 1):
         metrics: list[dict[str, float]] = []
         start = time.perf_counter()
         drawn = _draw(len(clients), clients_per_round, number, seed)
-        turns = _turns(model, {index: clients[index] for index in drawn}, number, seed, metrics)
+        turns = _turns(model, {index: clients[index] for index in drawn}, number, seed, metrics, folder)
         with seeded(seed, number, len(clients)):
             model.load_state_dict(aggregate(turns, model.state_dict()))
         seconds = time.perf_counter() - start
@@ -272,11 +322,18 @@ def _draw(num_clients: int, clients_per_round: int, round: int, seed: int) -> li
 
 
 def _turns(
-    model: nn.Module, clients: Mapping[int, Client], round: int, seed: int, metrics: list[dict[str, float]]
+    model: nn.Module,
+    clients: Mapping[int, Client],
+    round: int,
+    seed: int,
+    metrics: list[dict[str, float]],
+    folder: TemporaryDirectory | None,
 ) -> Iterator[Update]:
     for index, client in clients.items():
         with seeded(seed, round, index):
             update = client.fit(model, round)
+        if folder is not None:
+            client.set_aside(folder)
         metrics.append(update.metrics)
         yield update
 
@@ -331,6 +388,10 @@ def _add(model: nn.Module, change: list[Tensor]) -> nn.Module:
     for parameter, tensor in zip(model.parameters(), change, strict=True):
         parameter.add_(tensor)
     return model
+
+
+def _bytes(storage: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
 
 
 def _device(model: nn.Module) -> torch.device:

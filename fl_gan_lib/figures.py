@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -273,6 +274,26 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
     axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
     axes.set_title(title, loc="left")
     axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
+    return _finish(figure)
+
+
+def plot_costs(curves: Sequence[Mapping[str, Any]]) -> Figure:
+    """Seconds a round against the size of the federation, a panel a curve: every repetition, medians, and the line.
+
+    Args:
+        curves: each with a `title`, the `unit` of its `counts`, and `seconds`, by count those of each repetition.
+    """
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.4), layout="constrained", squeeze=False)
+    for axis, curve in zip(axes[0], curves, strict=True):
+        counts = np.array(curve["counts"])
+        seconds = np.array([curve["seconds"][str(count)] for count in counts])
+        medians = np.median(seconds, axis=1)
+        axis.plot(counts, seconds, ".", color=BLUE, alpha=0.35)
+        axis.plot(counts, medians, "o", color=BLUE, label="median")
+        axis.plot(counts, np.polyval(np.polyfit(counts, medians, 1), counts), color=ORANGE, label="straight line")
+        axis.set(xlabel=curve["unit"], ylabel="seconds a round", xlim=(0, None), ylim=(0, None))
+        axis.set_title(curve["title"], loc="left")
+        axis.legend(loc="upper left")
     return _finish(figure)
 
 

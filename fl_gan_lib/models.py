@@ -110,19 +110,15 @@ class AveragedGenerator:
         self, total_steps: int, *, learning_rate: float = 1e-3, make_model: Callable[[], nn.Module] = Generator
     ) -> None:
         self.model = make_model()
-        self.average = AveragedModel(
-            self.model,
-            avg_fn=lambda mean, new, steps: mean + (new - mean) * max(0.005, 9 / (10 + float(steps))),
-            use_buffers=True,
-        )
+        self.average = AveragedModel(self.model, multi_avg_fn=_move_average, use_buffers=True)
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, betas=(0.5, 0.999))
         self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
 
     def step(self, discriminator: nn.Module, target: int) -> None:
         """One step that makes `discriminator` read the fakes as `target`."""
         device = next(discriminator.parameters()).device
-        self.model.to(device).train()
-        self.average.to(device)
+        if next(self.model.parameters()).device != device:
+            self.model.to(device), self.average.to(device)
         logits = discriminator(self.model(torch.randn(BATCH_SIZE, LATENT_DIM, device=device)))
         loss = F.cross_entropy(logits, torch.full((BATCH_SIZE,), target, device=device))
         self._optimizer.zero_grad()
@@ -160,3 +156,14 @@ class AveragedGenerator:
         """What the averaged generator draws from `latents` (N, 100): uint8 of shape (N, 28, 28)."""
         self.average.eval()
         return to_uint8(self.average(latents.to(next(self.average.parameters()).device)))
+
+
+@torch.no_grad()
+def _move_average(means: list[Tensor], new: list[Tensor], steps: Tensor) -> None:
+    """The running average of `AveragedGenerator`, on all tensors of one type at once."""
+    if means[0].is_floating_point():
+        difference = torch._foreach_sub(new, means)
+        torch._foreach_mul_(difference, max(0.005, 9 / (10 + float(steps))))
+        torch._foreach_add_(means, difference)
+    else:
+        torch._foreach_copy_(means, new)

@@ -1,6 +1,7 @@
 import copy
 import gc
 import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -233,3 +234,31 @@ def test_the_server_may_aggregate_in_another_way(tiny_dataset):
     for _ in federate(model, [Client(tiny_dataset)] * 2, num_rounds=1, aggregate=nothing):
         pass
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_what_many_clients_remember_waits_in_files_and_changes_no_bit(tiny_dataset, monkeypatch):
+    def run(num_kept: int) -> tuple[Classifier, list[Client]]:
+        monkeypatch.setattr("fl_gan_lib.federation.KEPT_IN_MEMORY", num_kept)
+        torch.manual_seed(0)
+        model = Classifier()
+        fractions = ({}, {"download_fraction": 0.5}, {"upload_fraction": 0.5})
+        clients = [Client(tiny_dataset, local_steps=1, **options) for options in fractions]
+        for _ in range(2):  # what they remember outlasts a federation
+            list(federate(model, clients, num_rounds=2))
+        return model, clients
+
+    (kept, clients), (set_aside, others) = run(3), run(2)
+    sizes = [[storage.nbytes() for client in group for storage in client._storages()] for group in (clients, others)]
+    assert sum(sizes[0]) > 6_000_000 and sum(sizes[1]) == 0
+    assert all(torch.equal(a, b) for a, b in zip(kept.parameters(), set_aside.parameters(), strict=True))
+    for client, other in zip(clients, others, strict=True):
+        moments, same = (each.state_dict()["optimizer"]["state"][4]["exp_avg"] for each in (client, other))
+        assert moments.abs().max() > 0 and torch.equal(moments, same)
+
+
+def test_without_room_on_the_disk_a_client_stays_in_memory(tiny_dataset, tmp_path):
+    client = Client(tiny_dataset, local_steps=1)
+    client.fit(Classifier(), 1)
+    weights = [parameter.clone() for parameter in client._model.parameters()]
+    client.set_aside(SimpleNamespace(name=tmp_path / "not there"))
+    assert all(torch.equal(a, b) for a, b in zip(weights, client._model.parameters(), strict=True))

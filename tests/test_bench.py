@@ -1,0 +1,51 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fl_gan_lib.bench import SMOKE, alternate, bench
+
+
+def test_sides_are_measured_in_turn():
+    turns = []
+    sides = {name: lambda name=name: turns.append(name) or len(turns) for name in ("ours", "other")}
+    assert alternate(sides, 3)["other"].tolist() == [2, 4, 6]
+    assert turns == ["ours", "other"] * 3
+
+
+def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
+    script = tmp_path / "original" / "script.py"
+    script.parent.mkdir()
+    (script.parent / "its_module.py").write_text("ROUNDS = 15")
+    script.write_text("import its_module, time; time.sleep(its_module.ROUNDS / 15); open('left_behind', 'w')")
+    table = bench(tmp_path, images=tmp_path, original=script, size=SMOKE)
+
+    assert (table["ours"].drop(table.index[table["what"].str.startswith("of it")]) > 0).all()
+    rows = table.set_index("what")
+    start, peak, package = rows["ours"].iloc[:3]
+    assert 0.1 < start < 30 and 20 < peak < 500 and package < start
+    assert rows.loc["a round, 2 clients of 2,000 images", "ratio"] > 0.5
+    assert rows.loc["peak memory, 20 clients against 2", "ours"] > 100, "in MB, and torch alone is more"
+    first = rows.loc["the first recognisable digit, from nothing"]
+    assert first["other"] > 1 and np.isnan(first["ours"]), "one round leaves no digit"
+    steady, starting = rows.filter(like="16 steps", axis=0)["other"]
+    assert 0 < steady < starting, "Flower's first round starts its workers"
+    assert pd.read_csv(tmp_path / "bench.csv")["what"].tolist() == table["what"].tolist()
+    page = (tmp_path / "bench.md").read_text()
+    assert re.search(r"\d+ cores, \d+ threads of torch, .*torch \d", page)
+    assert page.count("\n| ") == len(table) + 2
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+    assert sorted(path.name for path in script.parent.iterdir() if path.name != "__pycache__") == [
+        "its_module.py",
+        "script.py",
+    ]
+
+
+def test_what_cannot_be_measured_is_said_at_once(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown measurements \['speed'\]: choose from \['start'"):
+        bench(tmp_path, images=tmp_path, only=["speed"])
+    with pytest.raises(FileNotFoundError, match="name the file that is to be run"):
+        bench(tmp_path, images=tmp_path, only=["attack"], original=tmp_path / "nothing.py")
+    assert not list(tmp_path.iterdir())
