@@ -45,6 +45,7 @@ class Size:
         images: numbers of images, of the curve.
         attack_rounds: of a whole attack; by default 200.
         flower_rounds: of a run on Flower, at least 2: the first one starts its workers.
+        digits: to attack at once on a GPU.
     """
 
     repeats: int = 5
@@ -54,10 +55,13 @@ class Size:
     images: Sequence[int] = (1000, 5000, 10_000, 20_000, 40_000, 60_000)
     attack_rounds: int | None = None
     flower_rounds: int = 8
+    digits: Sequence[int] = tuple(range(10))
 
 
 FULL = Size()
-SMOKE = Size(repeats=1, rounds=1, crowd=20, clients=(2, 4), images=(64, 128), attack_rounds=1, flower_rounds=2)
+SMOKE = Size(
+    repeats=1, rounds=1, crowd=20, clients=(2, 4), images=(64, 128), attack_rounds=1, flower_rounds=2, digits=(3,)
+)
 
 # A line of the table; see `_row`.
 Row = dict[str, Any]
@@ -260,8 +264,9 @@ def measure_attacker(size: Size) -> list[Row]:
     }
     rows = [_row("a turn of the attacker", seconds[["attacker", "honest client"]], "ms", scale=1000)]
     for what, (more, less) in parts.items():
-        extra = 1000 * (seconds[more] - seconds[less]).median()
-        rows.append({"what": what, "ours": extra, "unit": "ms", "repeats": size.repeats})
+        extra = 1000 * (seconds[more] - seconds[less])
+        row = _absolute(what, extra, "ms") | {"note": f"{extra.min():.3g} to {extra.max():.3g} ms"}
+        rows.append(row)
     return rows
 
 
@@ -322,6 +327,34 @@ def _import_time(module: str) -> float:
     return int(re.search(rf"\|\s+(\d+) \| {module}$", report, re.MULTILINE)[1]) / 1e6
 
 
+def measure_gpu(size: Size) -> list[Row]:
+    """Attacks on all digits at once on a GPU, a process each, and how busy it is; nothing where there is none."""
+    if not torch.cuda.is_available():
+        return []
+    code = "from fl_gan_lib.attack import run_attack; run_attack({}, rounds={}, progress=False)"
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=500"]
+    runs = []
+    for _ in range(size.repeats):
+        start = time.perf_counter()
+        with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as watch:
+            attacks = [
+                subprocess.Popen([sys.executable, "-c", code.format(digit, size.attack_rounds)])
+                for digit in size.digits
+            ]
+            failed = [digit for digit, attack in zip(size.digits, attacks, strict=True) if attack.wait()]
+            seconds = time.perf_counter() - start
+            watch.terminate()
+            busy = [int(line) for line in watch.stdout]
+        if failed:
+            raise RuntimeError(
+                f"the attacks on {failed} have failed on the GPU: see above, or leave out `gpu` (--only)"
+            )
+        runs.append((seconds, float(np.mean(busy))))
+    seconds, busy = zip(*runs, strict=True)
+    what = f"{len(size.digits)} whole attacks at once on a GPU"
+    return [_absolute(what, seconds, "s"), _absolute("of that time, the GPU was busy", busy, "%")]
+
+
 MEASUREMENTS: dict[str, Callable[[Size], list[Row]]] = {
     "start": measure_start,
     "round": measure_small_round,
@@ -332,6 +365,7 @@ MEASUREMENTS: dict[str, Callable[[Size], list[Row]]] = {
     "images": measure_images,
     "flower": measure_flower,
     "attack": measure_attack,
+    "gpu": measure_gpu,
 }
 
 
@@ -407,7 +441,7 @@ def _row(
     }
 
 
-def _absolute(what: str, values: Sequence[float], unit: str, reach: str) -> Row:
+def _absolute(what: str, values: Sequence[float], unit: str, reach: str = "") -> Row:
     """A line without another side."""
     return {"what": what, "ours": median(values), "unit": unit, "reach": reach, "repeats": len(values)}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_gan_lib.bench import SMOKE, alternate, bench
+from fl_gan_lib.bench import SMOKE, alternate, bench, measure_gpu
 
 
 def test_sides_are_measured_in_turn():
@@ -48,3 +48,19 @@ def test_what_cannot_be_measured_is_said_at_once(tmp_path):
     with pytest.raises(FileNotFoundError, match="name the file that is to be run"):
         bench(tmp_path, images=tmp_path, only=["attack"], original=tmp_path / "nothing.py")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_is_watched_while_it_attacks(tmp_path, monkeypatch):
+    # Stands in for the GPU's own program; the attack itself is a real one, on the CPU where there is no GPU.
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 40\necho 80\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    seconds, busy = measure_gpu(SMOKE)
+    assert seconds["ours"] > 1 and busy["ours"] == 60
+
+
+def test_without_a_gpu_there_is_no_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert measure_gpu(SMOKE) == []

@@ -4,6 +4,7 @@ from torch import nn
 from fl_gan_lib.models import (
     LATENT_DIM,
     NUM_OUTPUTS,
+    AveragedGenerator,
     Classifier,
     Generator,
     PixelConv2d,
@@ -46,3 +47,17 @@ def test_the_matrix_products_are_the_convolutions_of_pytorch_values_and_gradient
             results.append([output, *torch.autograd.grad((output * weights).sum(), [inputs, *module.parameters()])])
         for ours, theirs in zip(*results, strict=True):
             torch.testing.assert_close(ours, theirs)
+
+
+def test_the_pictures_are_drawn_by_the_running_average():
+    generator, discriminator = AveragedGenerator(10), Classifier().eval().requires_grad_(False)
+    mean = None
+    for step in range(4):
+        generator.step(discriminator, 3)
+        new = generator.model[0].weight.detach().clone()
+        mean = new if mean is None else mean + (new - mean) * max(0.005, 9 / (10 + step))
+    assert torch.equal(generator.average.module[0].weight, mean)
+    assert not torch.equal(mean, new)
+    running = generator.average.module[1].running_mean
+    assert not torch.equal(running, generator.model[1].running_mean), "the statistics of batch norm are averaged too"
+    assert generator.average.module[1].num_batches_tracked == 4
