@@ -150,35 +150,18 @@ def _drawn(client: Client, round: int, turn: int) -> list[tuple[torch.Tensor, to
 
 def measure_flower(size: Size) -> list[Row]:
     """The same federation, the attacker in it, on Flower's simulation; the steps of an epoch of 500 images a turn."""
-    from fl_gan_lib.flower_local import simulate
+    from fl_gan_lib.scale import compare_engines
 
-    def on_flower() -> list[float]:
-        with tempfile.TemporaryDirectory() as folder:
-            options = {"rounds": size.flower_rounds, "frames": 10 * size.flower_rounds, "progress": False}
-            return _each_round(
-                simulate(3, output=folder, num_nodes=size.flower_nodes, local_steps=16, **options).metrics
-            )
-
-    def here() -> list[float]:
-        options = {"rounds": size.flower_rounds, "num_frames": 10 * size.flower_rounds, "progress": False}
-        record = run_attack(
-            3, num_honest=size.flower_nodes - 1, client_options={"local_steps": 16}, device="cpu", **options
-        )
-        return _each_round(record.metrics)
-
-    runs = [{"federate": here(), "Flower": on_flower()} for _ in range(size.repeats)]
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"rounds": size.flower_rounds, "repeats": size.repeats, "local_steps": 16}
+        table = compare_engines([size.flower_nodes], path=Path(folder) / "engines.csv", **options)
+    pairs = table.pivot(index="repeat", columns="engine")
+    sides = ["federate", "Flower"]
     what = f"a round, {size.flower_nodes} clients, 16 steps of 32 images each"
-    steady = pd.DataFrame([{side: median(rounds[1:]) for side, rounds in run.items()} for run in runs])
-    first = pd.DataFrame([{side: rounds[0] for side, rounds in run.items()} for run in runs])
     return [
-        _row(f"{what}, steady state", steady, "s", reach=">= 8", inverse=True),
-        _row(f"{what}, the first round", first, "s", inverse=True),
+        _row(f"{what}, steady state", pairs["round"][sides], "s", reach=">= 8", inverse=True),
+        _row(f"{what}, the first round", pairs["first_round"][sides], "s", inverse=True),
     ]
-
-
-def _each_round(metrics: pd.DataFrame) -> list[float]:
-    """Seconds of each round of a record that has all of them."""
-    return np.diff(metrics["seconds"], prepend=0.0).tolist()
 
 
 def measure_memory(size: Size) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -81,6 +82,8 @@ def attack_live(target: int, path: Path, *, rounds: int) -> None:
     """The other end of `start_attack`: a line of JSON for each round, and the record saved as it grows."""
     from fl_gan_lib.attack import run_attack  # needs torch, which the caller of `start_attack` does without
 
+    # A demo in the background of a script (`make demo &`) passes on that interrupts are ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name("live.lock"))
     try:

@@ -20,7 +20,12 @@ DRAWS = ((10, 60), (5, 120), (2, 300), (5, 60), (2, 60))
 
 
 def compare_engines(
-    nodes: Sequence[int] = (2, 10, 50), *, rounds: int = 8, repeats: int = 3, path: str | Path
+    nodes: Sequence[int] = (2, 10, 50),
+    *,
+    rounds: int = 8,
+    repeats: int = 3,
+    local_steps: int = 8,
+    path: str | Path,
 ) -> pd.DataFrame:
     """Seconds and bytes a round on Flower's simulation and in `federate`, the same work turn by turn, as csv.
 
@@ -28,6 +33,7 @@ def compare_engines(
         nodes: participants, the attacker among them; they share the 4,000 training images of mnist-5k.
         rounds: of each run, at least 2.
         repeats: of each run.
+        local_steps: mini-batches of a participant in a round.
         path: the csv file.
 
     Returns:
@@ -38,9 +44,10 @@ def compare_engines(
     runs = [(count, repeat) for repeat in range(repeats) for count in nodes]
     for count, repeat in tqdm(runs, "pairs of runs", unit="pair"):
         with tempfile.TemporaryDirectory() as folder:
-            options = {"num_nodes": count, "rounds": rounds, "frames": 10 * rounds, "progress": False}
-            flower = simulate(3, output=folder, **options)
-        plain = run_attack(3, num_honest=count - 1, rounds=rounds, num_frames=10 * rounds, device="cpu", progress=False)
+            options = {"num_nodes": count, "local_steps": local_steps, "frames": 10 * rounds}
+            flower = simulate(3, output=folder, rounds=rounds, progress=False, **options)
+        options = {"num_honest": count - 1, "client_options": {"local_steps": local_steps}, "num_frames": 10 * rounds}
+        plain = run_attack(3, rounds=rounds, device="cpu", progress=False, **options)
         for engine, record in (("Flower", flower), ("federate", plain)):
             rows.append({"nodes": count, "engine": engine, "repeat": repeat} | _cost(record))
     table = pd.DataFrame(rows).round(4)

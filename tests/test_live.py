@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +25,7 @@ class Reports:
 
     def wait(self, wanted) -> dict:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=120), self.all
+            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=300), self.all
             return next(filter(wanted, self.all))
 
 
@@ -44,7 +45,10 @@ def test_it_reports_each_round_and_leaves_a_record(tmp_path):
 
 def test_stopped_it_leaves_the_record_so_far(tmp_path):
     path, reports = tmp_path / "attack_5.npz", Reports()
+    # As in the background of a script; the attack inherits it.
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = start_attack(5, path, rounds=200, report=reports)
+    signal.signal(signal.SIGINT, handler)
     reports.wait(lambda report: report.get("saved") and report["round"] >= 2)
     stop()
     stop()
