@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_gan_lib.bench import SMOKE, alternate, bench, measure_gpu
+from fl_gan_lib.bench import MEASUREMENTS, SMOKE, alternate, bench, measure_flower, measure_gpu
 
 
 def test_sides_are_measured_in_turn():
@@ -15,12 +15,12 @@ def test_sides_are_measured_in_turn():
 
 
 def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
-    pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
     script = tmp_path / "original" / "script.py"
     script.parent.mkdir()
     (script.parent / "its_module.py").write_text("ROUNDS = 15")
     script.write_text("import its_module, time; time.sleep(its_module.ROUNDS / 15); open('left_behind', 'w')")
-    table = bench(tmp_path, images=tmp_path, original=script, size=SMOKE)
+    names = [name for name in MEASUREMENTS if name != "flower"]  # its runs are tested in test_scale.py
+    table = bench(tmp_path, images=tmp_path, only=names, original=script, size=SMOKE)
 
     rows = table.set_index("what")
     start, peak, package = rows["ours"].iloc[:3]
@@ -29,8 +29,6 @@ def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
     assert rows.loc["peak memory, 20 clients against 2", "ours"] > 100, "in MB, and torch alone is more"
     first = rows.loc["the first recognisable digit, from nothing"]
     assert first["other"] > 1 and np.isnan(first["ours"]), "one round leaves no digit"
-    steady, starting = rows.filter(like="16 steps", axis=0)["other"]
-    assert 0 < steady < starting, "Flower's first round starts its workers"
     assert pd.read_csv(tmp_path / "bench.csv")["what"].tolist() == table["what"].tolist()
     page = (tmp_path / "bench.md").read_text()
     assert re.search(r"\d+ cores, \d+ threads of torch, .*torch \d", page)
@@ -40,6 +38,16 @@ def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
         "its_module.py",
         "script.py",
     ]
+
+
+def test_flower_is_compared_repetition_by_repetition(monkeypatch):
+    pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
+    rows = [("federate", 0, 1.0, 1.0), ("Flower", 0, 20.0, 8.0), ("federate", 1, 2.0, 2.0), ("Flower", 1, 30.0, 4.0)]
+    table = pd.DataFrame(rows, columns=["engine", "repeat", "first_round", "round"])
+    monkeypatch.setattr("fl_gan_lib.scale.compare_engines", lambda *_, **__: table)
+    steady, first = measure_flower(SMOKE)
+    assert (steady["ours"], steady["other"], steady["ratio"], steady["highest"]) == (1.5, 6.0, 5.0, 8.0)
+    assert (first["lowest"], first["ratio"]) == (15.0, 17.5), "how many times as fast as Flower"
 
 
 def test_what_cannot_be_measured_is_said_at_once(tmp_path):
