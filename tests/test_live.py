@@ -25,7 +25,7 @@ class Reports:
 
     def wait(self, wanted) -> dict:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=300), self.all
+            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=120), self.all
             return next(filter(wanted, self.all))
 
 
