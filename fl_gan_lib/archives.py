@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 
 # A deflated file can hold 1,032 times its size. Of our records the tightest, an oracle's, unpacks to 3.1 times its
-# size; a blank one (an attack that failed) to 200 times, but to less than a megabyte. So little files may unpack to
-# 16 MiB, and others to 16 times their size.
+# size; a blank one (of an attack that failed) to some 200 times, but to less than a megabyte. So a file may unpack to
+# 16 times its size, and a little one to 16 MiB.
 _MOST = 16
 _ALWAYS = 2**24
 # Parsed JSON takes up to 25 times the memory of its text ("{},{},"). Ours are of a few kilobytes.
@@ -70,8 +70,8 @@ def pack(text: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, compress:
 def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The text and the arrays (writable, by name) of what `pack` or `numpy.savez` made; no pickle.
 
-    It unpacks to no more than 16 MiB or 16 times the size of `content`, and a text to no more than 1 MiB or the size
-    of `content`, whichever is more.
+    It unpacks to no more than 16 MiB or 16 times the size of `content`, and its text to no more than 1 MiB or the size
+    of `content`, whichever is more. As objects that is at most 48 MiB or 45 times the size.
 
     Raises:
         ValueError: it is not such a file, it is damaged, or it would unpack to more than that.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fl_gan_lib import archives
+
 _VERSION = 1
+_ARRAYS = {"samples": 4, "final_samples": 3, "private_samples": 3, "rounds": 1}
+# What the pictures, the explorer and the summary quote.
+_COLUMNS = {"round", "seconds", "accuracy", "recognition", "gap_closed", "diversity"}
+_CONFIG = {"kind": str, "target": int, "dataset": str, "rounds": int, "seed": int}
 
 
 @dataclass
@@ -49,29 +52,12 @@ class AttackRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            unfinished.write_bytes(self.dumps())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return path
+        return archives.replace(path, self.dumps())
 
     def dumps(self) -> bytes:
         """The content of the record's file."""
-        text = json.dumps({"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")})
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            samples=self.samples,
-            final_samples=self.final_samples,
-            private_samples=self.private_samples,
-            rounds=self.rounds,
-            text=np.frombuffer(text.encode(), dtype=np.uint8),
-        )
-        return buffer.getvalue()
+        text = {"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")}
+        return archives.pack(text, {name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def load(cls, path: str | Path) -> AttackRecord:
@@ -79,13 +65,16 @@ class AttackRecord:
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: it is not a record, or a damaged one.
+            ValueError: it is not a record, a damaged one, or nothing that can be read (a folder, somebody else's file).
         """
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no record at {path}: make one with run_attack(...).save(...) or `make records`")
         try:
             return cls.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            message = f"no record at {path}: make one with run_attack(...).save(...) or `make records`"
+            raise FileNotFoundError(message) from error
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}): give a file that you may read") from error
         except ValueError as error:
             raise ValueError(f"{path} is {error}") from error
 
@@ -93,26 +82,57 @@ class AttackRecord:
     def loads(cls, content: bytes) -> AttackRecord:
         """Read the content of a record's file; raises a ValueError if it is not a record, or a damaged one."""
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                parts = {name: arrays[name] for name in ("samples", "final_samples", "private_samples", "rounds")}
-                text = json.loads(arrays["text"].tobytes())
-            if text["version"] != _VERSION:
-                raise ValueError(f"it is of version {text['version']}, and this library reads version {_VERSION}")
+            text, arrays = archives.unpack(content)
+            _check_text(text)
+            if missing := _ARRAYS.keys() - arrays.keys():
+                raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+            parts = {name: arrays[name] for name in _ARRAYS}
             record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
             record._check()
-        except Exception as error:  # on damaged bytes the parsers of zip, npy and JSON raise some ten different types
+        except ValueError as error:
             raise ValueError(f"not a readable attack record ({error}): make it again") from error
         return record
 
     def _check(self) -> None:
-        for name, ndim in {"samples": 4, "final_samples": 3, "private_samples": 3}.items():
+        for name, ndim in _ARRAYS.items():
             array = getattr(self, name)
-            if array.dtype != np.uint8 or array.ndim != ndim or array.shape[-2:] != (28, 28):
+            if array.ndim != ndim or array.size == 0:
                 raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
-        if not len(self.samples) == len(self.rounds) == len(self.metrics) > 0:
+            if name != "rounds" and (array.dtype != np.uint8 or array.shape[-2:] != (28, 28)):
+                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+        if not len(self.samples) == len(self.rounds) == len(self.metrics):
             raise ValueError("samples, rounds and metrics disagree on the number of recorded rounds")
-        if self.config["target"] not in range(10):
-            raise ValueError(f"the target is {self.config['target']!r}")
+        rounds = self.rounds
+        if rounds.dtype.kind not in "iu" or rounds[0] < 1 or not (rounds[1:] > rounds[:-1]).all():
+            raise ValueError(f"the rounds are not whole numbers that increase from 1: {rounds.tolist()!r:.80}")
+        if not np.array_equal(rounds, self.metrics["round"]):
+            raise ValueError("the column `round` of the metrics is not the recorded rounds")
+        if not self.metrics["recognition"].between(0, 1).all():
+            raise ValueError("the column `recognition` of the metrics is not from 0 to 1")
+
+
+def _check_text(text: dict[str, Any]) -> None:
+    """That the JSON of a record is of the right types, all the way down, before anything is made of it."""
+    if text.get("version") != _VERSION:
+        raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads version {_VERSION}")
+    config, metrics = text.get("config"), text.get("metrics")
+    if not isinstance(config, dict) or not isinstance(metrics, dict):
+        raise ValueError("its config or its metrics are missing, or not by name")
+    for key, kind in _CONFIG.items():
+        if type(config.get(key)) is not kind:
+            raise ValueError(f"the config's {key} is {config.get(key)!r:.80}, and not of type {kind.__name__}")
+    if config["target"] not in range(10):
+        raise ValueError(f"the target is {config['target']!r:.80}, and not a digit")
+    if missing := _COLUMNS - metrics.keys():
+        raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
+    for name, column in metrics.items():
+        if not isinstance(column, list) or len(column) != len(metrics["round"]) or not all(map(_is_number, column)):
+            raise ValueError(f"the column {name!r:.80} of the metrics is not a number for each recorded round")
+
+
+def _is_number(value: object) -> bool:
+    # NaN is one (the oracle has no accuracy); infinity, and integers that no float tells apart, are not.
+    return type(value) in (int, float) and not abs(value) > 2**53
 
 
 def record_path(folder: str | Path, target: int, kind: str = "attack") -> Path:
@@ -123,15 +143,17 @@ def record_path(folder: str | Path, target: int, kind: str = "attack") -> Path:
 def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRecord]:
     """All records of one kind of run in a folder, by digit. What is missing or damaged is left out, with a warning."""
     records = {}
-    for path in (record_path(folder, digit, kind) for digit in range(10)):
+    for digit in range(10):
+        path = record_path(folder, digit, kind)
         try:
             record = AttackRecord.load(path)
+            if record.target != digit:
+                raise ValueError(f"{path} is a record of the digit {record.target}: name it after its digit")
+            records[digit] = record
         except FileNotFoundError:
             continue
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
-        else:
-            records[record.target] = record
     if not records:
         warnings.warn(f"no records of the kind {kind} in {folder}: make them with `make records`", stacklevel=2)
     return records

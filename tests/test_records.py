@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fl_gan_lib import archives
 from fl_gan_lib.records import AttackRecord, load_all_records, load_records, record_path
 
 
@@ -80,10 +82,90 @@ def test_a_pickle_is_refused(tmp_path):
         AttackRecord.load(path)
 
 
-def test_a_record_that_contradicts_itself_is_refused(record, tmp_path):
-    record.rounds = record.rounds[:1]
-    with pytest.raises(ValueError, match="disagree"):
-        AttackRecord.load(record.save(tmp_path / "attack_3.npz"))
+METRICS = {name: [0.25, 0.75] for name in ("seconds", "accuracy", "recognition", "gap_closed", "diversity")}
+METRICS |= {"round": [1, 5]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"rounds": np.array([1])}, "disagree on the number of recorded rounds"),
+        ({"samples": np.zeros((1, 20, 28, 28), np.uint8)}, "disagree on the number of recorded rounds"),
+        ({"samples": np.zeros((2, 20, 28, 28), np.float32)}, r"samples is float32 of shape \(2, 20, 28, 28\)"),
+        ({"samples": np.zeros((2, 20, 784), np.uint8)}, "samples is uint8 of shape"),
+        ({"samples": np.zeros((2, 0, 28, 28), np.uint8)}, "samples is uint8 of shape"),
+        ({"final_samples": np.zeros((7, 28, 27), np.uint8)}, "final_samples is uint8 of shape"),
+        ({"private_samples": np.zeros((0, 28, 28), np.uint8)}, "private_samples is uint8 of shape"),
+        ({"private_samples": None}, "it lacks private_samples"),
+        ({"rounds": np.array([[1], [5]])}, "rounds is int64 of shape"),
+        ({"rounds": np.array([5, 1])}, r"whole numbers that increase from 1: \[5, 1\]"),
+        ({"rounds": np.array([1, 1])}, "increase from 1"),
+        ({"rounds": np.array([0, 5])}, "increase from 1"),
+        ({"rounds": np.array([1.0, 5.0])}, "whole numbers"),
+        ({"rounds": np.array([1, 6])}, "the column `round` of the metrics is not the recorded rounds"),
+        ({"version": 2}, "version 2, and this library reads version 1"),
+        ({"version": None}, "version None"),
+        ({"config": []}, "config or its metrics are missing, or not by name"),
+        ({"config": None}, "config or its metrics are missing, or not by name"),
+        ({"config target": "3"}, "target is '3', and not of type int"),
+        ({"config target": True}, "target is True, and not of type int"),
+        ({"config target": 3.0}, "target is 3.0, and not of type int"),
+        ({"config target": 10}, "target is 10, and not a digit"),
+        ({"config kind": ["attack"]}, r"kind is \['attack'\], and not of type str"),
+        ({"config dataset": None}, "dataset is None"),
+        ({"config seed": "0"}, "seed is '0'"),
+        ({"config rounds": [[[]] * 1000]}, r"rounds is \[\[\[\].{1,80}, and not of type int"),
+        ({"metrics": [METRICS]}, "config or its metrics are missing, or not by name"),
+        ({"metrics": {}}, "the metrics lack accuracy, diversity, gap_closed, recognition, round, seconds"),
+        ({"metrics gap_closed": [0.5]}, "column 'gap_closed' of the metrics is not a number for each recorded round"),
+        ({"metrics gap_closed": 0.5}, "column 'gap_closed'"),
+        ({"metrics gap_closed": {"0": 0.5, "1": 0.5}}, "column 'gap_closed'"),
+        ({"metrics gap_closed": [[0.5], [0.5]]}, "column 'gap_closed'"),
+        ({"metrics gap_closed": [0.5, "0.5"]}, "column 'gap_closed'"),
+        ({"metrics gap_closed": [0.5, True]}, "column 'gap_closed'"),
+        ({"metrics gap_closed": [0.5, None]}, "column 'gap_closed'"),
+        ({"metrics gap_closed": [0.5, float("inf")]}, "column 'gap_closed'"),
+        ({"metrics another": [10**400, 0]}, "column 'another'"),
+        ({"metrics recognition": [0.5, 1.5]}, "column `recognition` of the metrics is not from 0 to 1"),
+        ({"metrics recognition": [0.5, float("nan")]}, "column `recognition`"),
+    ],
+)
+def test_a_record_whose_parts_do_not_fit_together_is_refused(record, changes, reason):
+    text, arrays = archives.unpack(record.dumps())
+    for key, value in changes.items():
+        part, *inner = key.split()
+        place = arrays if isinstance(value, np.ndarray) or key == "private_samples" else text
+        place, key = (place[part], inner[0]) if inner else (place, part)
+        place[key] = value
+    content = archives.pack(text, {name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(ValueError, match=rf"not a readable attack record \(.*{reason}.*\): make it again"):
+        AttackRecord.loads(content)
+
+
+def test_a_folder_or_a_file_that_may_not_be_read_is_named(record, tmp_path):
+    (tmp_path / "attack_4.npz").mkdir()
+    with pytest.raises(ValueError, match=r"attack_4.npz cannot be read \(.*\): give a file that you may read"):
+        AttackRecord.load(tmp_path / "attack_4.npz")
+    with pytest.warns(UserWarning, match=r"left out: .*attack_4.npz cannot be read"):
+        load_records(tmp_path)
+    path = record.save(tmp_path / "attack_3.npz")
+    with pytest.raises(FileNotFoundError, match="no record at"):
+        AttackRecord.load(path / "attack_3.npz")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="whoever runs this may read everything")
+def test_somebody_elses_file_is_named(record, tmp_path):
+    path = record.save(tmp_path / "attack_3.npz")
+    path.chmod(0)
+    with pytest.raises(ValueError, match=r"attack_3.npz cannot be read \(Permission denied\)"):
+        AttackRecord.load(path)
+
+
+def test_a_record_under_the_name_of_another_digit_is_left_out(record, tmp_path):
+    record.save(record_path(tmp_path, 3))
+    record.save(record_path(tmp_path, 4))
+    with pytest.warns(UserWarning, match=r"left out: .*attack_4.npz is a record of the digit 3"):
+        assert list(load_records(tmp_path)) == [3]
 
 
 def test_a_failed_save_leaves_the_old_record_whole(record, tmp_path):
