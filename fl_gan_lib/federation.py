@@ -5,10 +5,15 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
+import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
+from numbers import Integral
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,10 +41,29 @@ class Update:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+# What a client may claim at the most: all of MNIST is 60,000 images, and who claims a billion *is* the average.
+MAX_EXAMPLES = 1_000_000
+
 # Clients that a federation keeps in memory, with 2.2 MB each of what they remember; more of them are set aside.
 KEPT_IN_MEMORY = 100
 
 Aggregate = Callable[[Iterable[Update], Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a client was left out of a round: its number, and what was wrong, in words."""
+
+    round: int
+    client: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"round {self.round}, client {self.client}: {self.reason}"
+
+
+class FederationError(RuntimeError):
+    """No client has sent an update that can be used. The global model is what it was after the round before."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +74,15 @@ class Round:
         number: 1 for the first round.
         accuracy: what `evaluate` returned for the new global model; None without `evaluate`.
         seconds: wall-clock time of local training and averaging, without `evaluate`.
-        client_metrics: the `Update.metrics` of each client that took part, in the order of the clients.
+        client_metrics: the `Update.metrics` of each client whose update was used, in the order of the clients.
+        faults: the clients that were left out, and why.
     """
 
     number: int
     accuracy: float | None
     seconds: float
     client_metrics: list[dict[str, float]]
+    faults: list[Fault] = field(default_factory=list)
 
 
 class Client:
@@ -223,32 +249,54 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
         The averaged state, of the same dtypes as the first update's.
 
     Raises:
-        ValueError: there is no update, one has no examples, or the names or shapes differ.
+        ValueError: there is no update, one has no examples, or the names, shapes or types differ.
     """
     total = 0
     sums: dict[str, Tensor] = {}
-    dtypes: dict[str, torch.dtype] = {}
+    kinds: dict[str, tuple] = {}
     for number, update in enumerate(updates):
         if update.num_examples <= 0:
             raise ValueError(f"update {number} reports {update.num_examples} examples: it must be at least 1")
         if not sums:
-            dtypes = {name: tensor.dtype for name, tensor in update.state.items()}
+            kinds = _kinds(update.state)
             sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in update.state.items()}
-        shapes = {name: tuple(tensor.shape) for name, tensor in update.state.items()}
-        expected = {name: tuple(tensor.shape) for name, tensor in sums.items()}
-        if shapes != expected:
-            wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-            raise ValueError(f"update {number} differs from the first in the names or shapes of {wrong}")
+        if wrong := _differing(_kinds(update.state), kinds):
+            raise ValueError(f"update {number} differs from the first in the names, shapes or types of {wrong}")
         for name, tensor in update.state.items():
             sums[name].add_(tensor, alpha=update.num_examples)
         total += update.num_examples
     if not sums:
         raise ValueError("there is no update to average: at least one client must take part")
     means = {name: tensor / total for name, tensor in sums.items()}
+    dtypes = {name: dtype for name, (_, dtype) in kinds.items()}
     return {
         name: (mean if dtypes[name].is_floating_point else mean.round()).to(dtypes[name])
         for name, mean in means.items()
     }
+
+
+def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that says what is wrong, unless `update` can go into a global model of that `state`.
+
+    It must have the same names, shapes and types, no NaN or infinity, and claim 1 to `MAX_EXAMPLES` examples.
+    """
+    claimed = update.num_examples
+    if isinstance(claimed, bool) or not isinstance(claimed, Integral) or not 1 <= claimed <= MAX_EXAMPLES:
+        raise ValueError(f"it claims {claimed!r} examples, and must claim a whole number from 1 to {MAX_EXAMPLES:,}")
+    if wrong := _differing(_kinds(update.state), _kinds(state)):
+        raise ValueError(f"it differs from the global model in the names, shapes or types of {wrong}")
+    # The sum raises the suspicion in a fifth of the time; that of large numbers may be wrong.
+    suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
+    if wrong := [name for name, tensor in suspects.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"there is NaN or infinity in {wrong}")
+
+
+def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+
+
+def _differing(kinds: Mapping[str, tuple], expected: Mapping[str, tuple]) -> list[str]:
+    return sorted(name for name in kinds.keys() | expected.keys() if kinds.get(name) != expected.get(name))
 
 
 def federate(
@@ -260,8 +308,13 @@ def federate(
     evaluate: Callable[[nn.Module], float] | None = None,
     aggregate: Aggregate | None = None,
     seed: int = 0,
+    timeout: float | None = None,
+    rounds_done: int = 0,
 ) -> Iterator[Round]:
     """Run federated averaging, and yield after every round, so that the caller can stop, look and go on.
+
+    A client that raises an error, that takes too long, or whose update cannot be used (`check_update`) is left out of
+    the round, with a warning and a `Fault`; the others go on.
 
     Each client's turn draws its random numbers from (seed, round, client) alone: the result depends neither on what
     the caller does between the rounds nor on who else takes part. The caller's own random state is left as it was.
@@ -272,50 +325,72 @@ def federate(
     Args:
         model: the global model; its weights are replaced after every round.
         clients: those who may take part.
-        num_rounds: at least 1.
+        num_rounds: at least 1, those that are done among them.
         clients_per_round: how many of them the server draws at random for each round (McMahan et al. 2017, alg. 1); by
             default all.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
         aggregate: makes the new global state of the updates and the old one; by default `fedavg`, which needs no old
             one. See `defences`.
         seed: of the clients' turns, and of the aggregation.
+        timeout: seconds that a client may take for its turn; by default as long as it likes. It then runs in a thread
+            of its own, which changes no bit. One that does not come back is interrupted where Python can interrupt it,
+            and takes part again when it has ended.
+        rounds_done: how many rounds `model` and `clients` have behind them, to go on after those (`checkpoints`).
 
     Yields:
         One `Round` after each round.
 
     Raises:
-        ValueError: there is no client, or no round, or `clients_per_round` is out of range.
+        ValueError: there is no client, or no round, or a number is out of range.
+        FederationError: in a round, no client has sent an update that can be used; `model` is as after the last one.
     """
     if not clients:
         raise ValueError("a federation needs at least one client")
     if num_rounds < 1:
         raise ValueError(f"num_rounds is {num_rounds}: it must be at least 1")
+    if not 0 <= rounds_done <= num_rounds:
+        raise ValueError(f"rounds_done is {rounds_done}: it must be from 0 to {num_rounds}, the number of rounds")
+    if timeout is not None and not timeout > 0:
+        raise ValueError(f"timeout is {timeout}: it must be above 0 seconds, or None for no limit")
     drawn = len(clients) if clients_per_round is None else clients_per_round
     if not 1 <= drawn <= len(clients):
         raise ValueError(f"clients_per_round is {drawn}: it must be from 1 to {len(clients)}, the number of clients")
     aggregate = aggregate or (lambda updates, _state: fedavg(updates))
-    return _rounds(model, clients, num_rounds, drawn, evaluate, aggregate, seed)
+    numbers = range(rounds_done + 1, num_rounds + 1)
+    return _rounds(model, _Turns(clients, seed, timeout), numbers, drawn, evaluate, aggregate)
 
 
 def _rounds(
     model: nn.Module,
-    clients: Sequence[Client],
-    num_rounds: int,
+    turns: _Turns,
+    numbers: range,
     clients_per_round: int,
     evaluate: Callable[[nn.Module], float] | None,
     aggregate: Aggregate,
-    seed: int,
 ) -> Iterator[Round]:
-    folder = TemporaryDirectory(prefix="fl_gan_lib_") if len(clients) > KEPT_IN_MEMORY else None
-    for number in range(1, num_rounds + 1):
+    num_clients, seed = len(turns.clients), turns.seed
+    for number in numbers:
         metrics: list[dict[str, float]] = []
+        faults: list[Fault] = []
         start = time.perf_counter()
-        drawn = _draw(len(clients), clients_per_round, number, seed)
-        turns = _turns(model, {index: clients[index] for index in drawn}, number, seed, metrics, folder)
-        with seeded(seed, number, len(clients)):
-            model.load_state_dict(aggregate(turns, model.state_dict()))
+        drawn = _draw(num_clients, clients_per_round, number, seed)
+        updates = turns.take(model, drawn, number, metrics, faults)
+        with seeded(seed, number, num_clients):
+            first = next(updates, None)
+            if first is None:
+                raise FederationError(_nobody(number, faults))
+            model.load_state_dict(aggregate(chain([first], updates), model.state_dict()))
         seconds = time.perf_counter() - start
-        yield Round(number, evaluate(model) if evaluate else None, seconds, metrics)
+        yield Round(number, evaluate(model) if evaluate else None, seconds, metrics, faults)
+
+
+def _nobody(round: int, faults: list[Fault]) -> str:
+    reasons = [f"client {fault.client}: {fault.reason}" for fault in faults[:5]]
+    more = [f"and {len(faults) - 5} more"] * (len(faults) > 5)
+    return (
+        f"round {round}: no client has sent an update that can be used ({'; '.join(reasons + more)}). "
+        f"The global model is as it was after round {round - 1}"
+    )
 
 
 def _draw(num_clients: int, clients_per_round: int, round: int, seed: int) -> list[int]:
@@ -324,23 +399,78 @@ def _draw(num_clients: int, clients_per_round: int, round: int, seed: int) -> li
     return sorted(rng.choice(num_clients, clients_per_round, replace=False).tolist())
 
 
-def _turns(
-    model: nn.Module,
-    clients: Mapping[int, Client],
-    round: int,
-    seed: int,
-    metrics: list[dict[str, float]],
-    folder: TemporaryDirectory | None,
-) -> Iterator[Update]:
-    for index, client in clients.items():
-        with seeded(seed, round, index):
-            update = client.fit(model, round)
-        if folder is not None:
-            client.set_aside(folder)
+class _Turns:
+    """The turns of the clients, round by round: what goes wrong in one stays there."""
+
+    def __init__(self, clients: Sequence[Client], seed: int, timeout: float | None) -> None:
+        self.clients = clients
+        self.seed = seed
+        self._timeout = timeout
+        self._folder = TemporaryDirectory(prefix="fl_gan_lib_") if len(clients) > KEPT_IN_MEMORY else None
+        self._busy: dict[int, Future[Update]] = {}
+
+    def take(
+        self, model: nn.Module, drawn: Iterable[int], round: int, metrics: list[dict[str, float]], faults: list[Fault]
+    ) -> Iterator[Update]:
+        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for index in drawn:
+            try:
+                update = self._take(index, model, round)
+                check_update(update, state)
+                model.load_state_dict(state)  # whatever the client has done to it
+            except Exception as error:  # a client is somebody else's code
+                reason = str(error) if isinstance(error, ValueError | TimeoutError) else f"{error!r}"
+                faults.append(Fault(round, index, reason))
+                warnings.warn(f"left out: {faults[-1]}", RuntimeWarning, stacklevel=2)
+                model.load_state_dict(state)
+                continue
+            self._set_aside(index)
+            metrics.append(update.metrics)
+            yield update
+
+    def _take(self, index: int, model: nn.Module, round: int) -> Update:
+        client = self.clients[index]
+        if self._timeout is None:
+            with seeded(self.seed, round, index):
+                return client.fit(model, round)
+        if index in self._busy and not self._busy[index].done():
+            raise TimeoutError("it has not come back from an earlier round")
+        received = copy.deepcopy(model)  # which it may go on with when the others have left it behind
+        with seeded(self.seed, round, index):
+            thread, self._busy[index] = _start(lambda: client.fit(received, round))
+            try:
+                return self._busy[index].result(self._timeout)
+            except TimeoutError as error:
+                raise TimeoutError(str(error) or f"it has not come back within {self._timeout:g} s") from None
+            finally:
+                if not self._busy[index].done():
+                    _interrupt(thread)
+
+    def _set_aside(self, index: int) -> None:
+        if self._folder is not None:
+            self.clients[index].set_aside(self._folder)
             if index % 20 == 0:
                 _return_freed_memory()
-        metrics.append(update.metrics)
-        yield update
+
+
+def _start(turn: Callable[[], Update]) -> tuple[threading.Thread, Future[Update]]:
+    """Call `turn` in a thread that keeps nobody from leaving."""
+    answer: Future[Update] = Future()
+
+    def answer_with_turn() -> None:
+        try:
+            answer.set_result(turn())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=answer_with_turn, daemon=True)
+    thread.start()
+    return thread, answer
+
+
+def _interrupt(thread: threading.Thread) -> None:
+    """End a thread at its next step of Python: left alone, it would draw from the others' random numbers."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
 
 
 @contextmanager

@@ -1,12 +1,15 @@
 import copy
 import gc
+import re
+import threading
+import time
 import weakref
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fl_gan_lib.federation import Client, Update, accuracy, fedavg, federate
+from fl_gan_lib.federation import Client, FederationError, Round, Update, accuracy, fedavg, federate
 from fl_gan_lib.models import Classifier
 
 
@@ -56,7 +59,7 @@ def test_fedavg_holds_one_update_at_a_time():
     [
         ([], "no update"),
         ([make_update(1, 0)], "reports 0 examples"),
-        ([make_update(1, 1), Update({"w": torch.zeros(2, 3)}, 1)], r"update 1 .*\['steps'\]"),
+        ([make_update(1, 1), Update({"w": torch.zeros(2, 3).long()}, 1)], r"update 1 .*\['steps'\]"),
         ([make_update(1, 1), Update({"w": torch.zeros(2), "steps": torch.tensor(1)}, 1)], r"update 1 .*\['w'\]"),
     ],
 )
@@ -188,6 +191,10 @@ def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=0)
     with pytest.raises(ValueError, match="clients_per_round is 2: it must be from 1 to 1"):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, clients_per_round=2)
+    with pytest.raises(ValueError, match="timeout is 0: it must be above 0 seconds"):
+        federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, timeout=0)
+    with pytest.raises(ValueError, match="rounds_done is 2: it must be from 0 to 1"):
+        federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, rounds_done=2)
     with pytest.raises(ValueError, match="at least one image"):
         Client(tiny_dataset.subset([]))
     with pytest.raises(ValueError, match=r"download_fraction is 1\.5"):
@@ -262,3 +269,135 @@ def test_without_room_on_the_disk_a_client_stays_in_memory(tiny_dataset, tmp_pat
     weights = [parameter.clone() for parameter in client._model.parameters()]
     client.set_aside(SimpleNamespace(name=tmp_path / "not there"))
     assert all(torch.equal(a, b) for a, b in zip(weights, client._model.parameters(), strict=True))
+
+
+class Faulty(Client):
+    """In rounds 2 and 3 it hands its update to `spoil` before it sends it."""
+
+    spoil = staticmethod(lambda update: update)
+
+    def fit(self, global_model, round):
+        update = super().fit(global_model, round)
+        return self.spoil(update) if round in (2, 3) else update
+
+
+def with_state(change):
+    def spoil(update):
+        change(update.state)
+        return update
+
+    return spoil
+
+
+def raises(_update):
+    raise KeyError("the disk of this client")
+
+
+FAULTS = {
+    "raises": (raises, r"KeyError\('the disk of this client'\)"),
+    "NaN": (with_state(lambda state: state["0.weight"].view(-1)[7].fill_(torch.nan)), r"NaN or infinity in \['0.wei"),
+    "infinity": (with_state(lambda state: state["9.bias"].fill_(-torch.inf)), r"NaN or infinity in \['9.bias'\]"),
+    "missing": (with_state(lambda state: state.pop("9.bias")), r"differs .* of \['9.bias'\]"),
+    "extra": (with_state(lambda state: state.update({"10.bias": torch.zeros(3)})), r"differs .* of \['10.bias'\]"),
+    "shape": (with_state(lambda state: state.update({"9.bias": torch.zeros(1, 11)})), r"differs .* of \['9.bias'\]"),
+    "type": (with_state(lambda state: state.update({"9.bias": torch.zeros(11).int()})), r"differs .* of \['9.bias'\]"),
+    "no tensor": (with_state(lambda state: state.update({"9.bias": [0.0] * 11})), "AttributeError"),
+    "no update": (lambda update: update.state, "AttributeError"),
+    "none": (lambda update: None, "AttributeError"),
+    "negative": (lambda update: Update(update.state, -5), "claims -5 examples"),
+    "zero": (lambda update: Update(update.state, 0), "claims 0 examples"),
+    "absurd": (lambda update: Update(update.state, 10**12), "claims 1000000000000 examples.* to 1,000,000"),
+    "fraction": (lambda update: Update(update.state, 2.5), "claims 2.5 examples"),
+    "NaN examples": (lambda update: Update(update.state, float("nan")), "claims nan examples"),
+    "a word": (lambda update: Update(update.state, "many"), "claims 'many' examples"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_told_and_the_round_goes_on_as_if_the_client_had_not_taken_part(tiny_dataset, fault):
+    spoil, reason = FAULTS[fault]
+
+    def run(num_faulty: int) -> tuple[Classifier, list[Round]]:
+        torch.manual_seed(0)
+        model, clients = Classifier(), [Client(tiny_dataset), Client(tiny_dataset)]
+        faulty = [Faulty(tiny_dataset) for _ in range(num_faulty)]
+        for client in faulty:
+            client.spoil = spoil
+        return model, list(federate(model, clients + faulty, num_rounds=3, rounds_done=1))
+
+    (model, rounds), (without, _) = run(1), run(0)
+    assert states_equal(model.state_dict(), without.state_dict())
+    assert [[(fault.round, fault.client) for fault in round.faults] for round in rounds] == [[(2, 2)], [(3, 2)]]
+    assert all(re.search(reason, fault.reason) for round in rounds for fault in round.faults)
+    assert [len(round.client_metrics) for round in rounds] == [2, 2]
+
+
+def test_a_client_that_spoils_the_model_it_received_spoils_its_own_copy(tiny_dataset):
+    class Spoiling(Client):
+        def fit(self, global_model, round):
+            global_model[0].weight.data.fill_(torch.nan)
+            raise RuntimeError("too late")
+
+    torch.manual_seed(0)
+    model = Classifier()
+    with pytest.warns(RuntimeWarning, match=r"left out: round 1, client 0: RuntimeError\('too late'\)"):
+        list(federate(model, [Spoiling(tiny_dataset), Client(tiny_dataset)], num_rounds=1))
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_when_all_fail_the_run_ends_with_the_last_good_model(tiny_dataset):
+    clients = [Faulty(tiny_dataset) for _ in range(7)]
+    for client in clients:
+        client.spoil = raises
+    model, after = Classifier(), {}
+    with pytest.raises(FederationError, match=r"round 2: no client .*client 4: KeyError.*; and 2 more\).*round 1"):
+        for _ in federate(model, clients, num_rounds=5):
+            after = copy.deepcopy(model.state_dict())
+    assert states_equal(model.state_dict(), after)
+
+
+def test_a_client_that_hangs_is_left_out_and_takes_part_again_when_it_has_ended(tiny_dataset):
+    class Hanging(Client):
+        def fit(self, global_model, round):
+            while round == 2:
+                time.sleep(0.01)
+            return super().fit(global_model, round)
+
+    torch.manual_seed(0)
+    model = Classifier()
+    clients = [Client(tiny_dataset, local_steps=1), Hanging(tiny_dataset, local_steps=1)]
+    threads = threading.active_count()
+    with pytest.warns(RuntimeWarning, match="left out: round 2, client 1: it has not come back within 3 s"):
+        rounds = list(federate(model, clients, num_rounds=4, timeout=3))
+    assert [len(round.faults) for round in rounds] == [0, 1, 0, 0]
+    assert threading.active_count() == threads
+
+
+def test_a_client_that_nothing_can_interrupt_is_left_out_until_it_comes_back(tiny_dataset):
+    class Sleeping(Client):
+        def fit(self, global_model, round):
+            time.sleep(8 * (round == 1))
+            return super().fit(global_model, round)
+
+    clients = [Client(tiny_dataset, local_steps=1), Sleeping(tiny_dataset, local_steps=1)]
+    with pytest.warns(RuntimeWarning) as warned:
+        rounds = federate(Classifier(), clients, num_rounds=3, timeout=4)
+        next(rounds), next(rounds)
+        time.sleep(5)
+        assert next(rounds).faults == []
+    assert [str(warning.message).split(": ")[-1] for warning in warned] == [
+        "it has not come back within 4 s",
+        "it has not come back from an earlier round",
+    ]
+
+
+def test_a_time_limit_changes_no_bit(tiny_dataset):
+    states = []
+    for timeout in (None, 60):
+        torch.manual_seed(0)
+        model = Classifier()
+        list(federate(model, [Client(tiny_dataset), Client(tiny_dataset)], num_rounds=2, timeout=timeout))
+        states.append(model.state_dict())
+    assert states_equal(*states)
