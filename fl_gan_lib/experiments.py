@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -193,7 +193,9 @@ def sweep(
         jobs: by key, a tuple of one value for each of `columns`.
         columns: the names of the key's values.
         path: the csv file.
-        num_workers: processes; by default one a CPU core.
+        num_workers: processes; by default as many as torch has threads here, which is one a CPU core unless
+            `OMP_NUM_THREADS` says less. 0: none, the jobs run in this process, which spares a few of them the start of
+            another (torch to load, a judge to train).
         last_round_only: keep one row a job.
         pictures: name -> key of the jobs whose pictures are kept, in a `.npz` file beside the csv.
 
@@ -209,20 +211,15 @@ def sweep(
         tqdm.write(f"{len(done & jobs.keys())} of {len(jobs)} runs are in {partial_path} (delete it to begin afresh)")
     shown = dict(np.load(gallery)) if gallery.exists() else {}
     names = {key: name for name, key in (pictures or {}).items()}
-    context = multiprocessing.get_context("spawn")  # a forked torch can deadlock in its thread pools
-    with ProcessPoolExecutor(num_workers or os.cpu_count(), context, torch.set_num_threads, (1,)) as pool:
-        running = {pool.submit(job): key for key, job in jobs.items() if key not in done}
-        try:
-            for future in tqdm(as_completed(running), "runs", len(running), unit="run"):
-                key, (metrics, images) = running[future], future.result()
-                kept = (metrics.tail(1) if last_round_only else metrics).round(4)
-                rows.append(kept.assign(**dict(zip(columns, key, strict=True))))
-                _write(partial_path, partial(pd.concat(rows).to_csv, index=False))
-                if key in names and len(images):
-                    shown[names[key]] = images
-                    _write(gallery, partial(np.savez_compressed, **shown))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    wanted = {key: job for key, job in jobs.items() if key not in done}
+    with closing(_results(wanted, num_workers)) as results:
+        for key, (metrics, images) in tqdm(results, "runs", len(wanted), unit="run"):
+            kept = (metrics.tail(1) if last_round_only else metrics).round(4)
+            rows.append(kept.assign(**dict(zip(columns, key, strict=True))))
+            _write(partial_path, partial(pd.concat(rows).to_csv, index=False))
+            if key in names and len(images):
+                shown[names[key]] = images
+                _write(gallery, partial(np.savez_compressed, **shown))
     table = pd.concat(rows).sort_values([*columns, "round"])
     table = table[columns + [column for column in table if column not in columns]]
     if path.exists():
@@ -232,6 +229,24 @@ def sweep(
     _write(path, partial(table.to_csv, index=False))
     partial_path.unlink()
     return table
+
+
+def _results(
+    jobs: Mapping[tuple, Callable[[], Result]], num_workers: int | None
+) -> Generator[tuple[tuple, Result], None, None]:
+    """Key and result of each job, as they end."""
+    if num_workers == 0:
+        for key, job in jobs.items():
+            yield key, job()
+        return
+    context = multiprocessing.get_context("spawn")  # a forked torch can deadlock in its thread pools
+    with ProcessPoolExecutor(num_workers or torch.get_num_threads(), context, torch.set_num_threads, (1,)) as pool:
+        running = {pool.submit(job): key for key, job in jobs.items()}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -17,7 +17,8 @@ from fl_gan_lib.records import load_all_records
 
 def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_path):
     names = ["DP-SGD, epsilon 1", "1 % of each update", "9 honest, Krum", "1 honest, noise at the clients"]
-    table = compare_defences(names, digits=[7], seeds=[0], rounds=1, path=tmp_path / "defences.csv")
+    options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 0}
+    table = compare_defences(names, path=tmp_path / "defences.csv", **options)
     assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
     runs = load_all_records(tmp_path)
@@ -25,7 +26,8 @@ def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_
 
 
 def test_each_inspected_update_is_a_row(tmp_path):
-    table = compare_attackers(["small updates"], digits=[7], seeds=[1], rounds=6, path=tmp_path / "detection.csv")
+    options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 0}
+    table = compare_attackers(["small updates"], path=tmp_path / "detection.csv", **options)
     assert table[["round", "client"]].values.tolist() == [[number, client] for number in (5, 6) for client in range(10)]
     assert table["gap_closed_run"].nunique() == 1
     # In the last tenth, here round 6, the attacker is quiet; before, its update is as small as it wants.
