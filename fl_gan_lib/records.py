@@ -54,10 +54,10 @@ class AttackRecord:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
         return archives.replace(path, self.dumps())
 
-    def dumps(self) -> bytes:
+    def dumps(self, *, compress: bool = True) -> bytes:
         """The content of the record's file."""
         text = {"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")}
-        return archives.pack(text, {name: getattr(self, name) for name in _ARRAYS})
+        return archives.pack(text, {name: getattr(self, name) for name in _ARRAYS}, compress=compress)
 
     @classmethod
     def load(cls, path: str | Path) -> AttackRecord:
@@ -126,8 +126,10 @@ def _check_text(text: dict[str, Any]) -> None:
     if missing := _COLUMNS - metrics.keys():
         raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
     for name, column in metrics.items():
-        if not isinstance(column, list) or len(column) != len(metrics["round"]) or not all(map(_is_number, column)):
+        if not isinstance(column, list) or not all(map(_is_number, column)):
             raise ValueError(f"the column {name!r:.80} of the metrics is not a number for each recorded round")
+    if len(set(map(len, metrics.values()))) > 1:
+        raise ValueError("the columns of the metrics are not of one length")
 
 
 def _is_number(value: object) -> bool:
