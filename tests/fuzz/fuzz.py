@@ -1,0 +1,37 @@
+"""A coverage-guided fuzzer of what reads files: records, archives (which checkpoints are, too), and those of MNIST.
+
+    python tests/fuzz/fuzz.py records -max_total_time=600 tests/fuzz/corpus/records
+
+It needs atheris, which is not among the project's requirements: it comes for Linux and macOS, and some Pythons only
+(`pip install atheris`, into an environment that has the project). All other arguments are libFuzzer's; new inputs go to
+the first folder. A crash is an exception other than ValueError, a file that is accepted and then cannot be used, more
+than a gibibyte of memory, or an input that takes ten seconds. `tests/test_archives.py` replays the corpus without it.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).parent))
+with atheris.instrument_imports(include=["fl_gan_lib.archives", "fl_gan_lib.records", "zipfile", "targets"]):
+    import zipfile
+
+    import targets
+
+target = targets.TARGETS[sys.argv.pop(1)]
+if target is targets.fuzz_mnist:
+    from fl_gan_lib import data
+
+    data._parse_idx = atheris.instrument_func(data._parse_idx)
+# A checksum is what mutations do not get past.
+zipfile.ZipExtFile._update_crc = lambda *_: None
+
+
+@atheris.instrument_func
+def test_one_input(content: bytes) -> None:
+    target(content)
+
+
+atheris.Setup([*sys.argv, "-rss_limit_mb=1024", "-timeout=10"], test_one_input)
+atheris.Fuzz()
