@@ -89,7 +89,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except KeyError as error:
         raise ValueError(f"there is no {error} in it") from error
     except Exception as error:  # on damaged bytes the parsers of zip and JSON raise some ten different types
-        raise ValueError(f"it is truncated or altered: {error or type(error).__name__}") from error
+        raise ValueError(f"it is truncated or altered: {str(error) or type(error).__name__}") from error
     return text, arrays
 
 
@@ -148,7 +148,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         dtype, shape = np.dtype(header[1]), tuple(int(axis) for axis in header[3].split(",") if axis.strip())
         size = info.file_size - len(start) - length
         if math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"{info.filename[:80]!r} in it declares the shape {shape}, and holds {size:,} bytes")
+            raise ValueError(f"{info.filename[:80]!r} in it declares the shape {shape!s:.80}, and holds {size:,} bytes")
         array = np.empty(size, np.uint8)
         _fill(array, member)
     array = array.view(dtype)

@@ -8,6 +8,7 @@ the first folder. A crash is an exception other than ValueError, a file that is 
 than a gibibyte of memory, or an input that takes ten seconds. `tests/test_archives.py` replays the corpus without it.
 """
 
+import random
 import sys
 from pathlib import Path
 
@@ -33,5 +34,25 @@ def test_one_input(content: bytes) -> None:
     target(content)
 
 
-atheris.Setup([*sys.argv, "-rss_limit_mb=1024", "-timeout=10"], test_one_input)
+def mutate(content: bytes, max_size: int, seed: int) -> bytes:
+    """libFuzzer's own mutation of the whole, or of one part of a recipe, or one that leaves it nearly well-formed."""
+    dice = random.Random(seed)
+    if not content.startswith(targets.PARTS) or dice.random() < 0.2:
+        return atheris.Mutate(content, max_size)
+    parts = content.split(targets.PARTS)[1:]
+    if dice.random() < 0.1:  # one more, one less, or another order
+        parts = dice.choices(parts, k=len(parts)) + parts[: dice.randrange(2)]
+    at = dice.randrange(len(parts))
+    name, _, inside = parts[at].partition(b"\n")
+    if dice.random() < 0.2:
+        inside = atheris.Mutate(inside, len(inside) + 64)
+    elif inside.startswith(b"{'"):
+        inside = targets.mutate_header(inside, dice)
+    elif inside.startswith(b"{"):
+        inside = targets.mutate_json(inside, dice)
+    parts[at] = name + b"\n" + inside
+    return b"".join(targets.PARTS + part for part in parts)[:max_size]
+
+
+atheris.Setup([*sys.argv, "-rss_limit_mb=1024", "-timeout=10"], test_one_input, custom_mutator=mutate)
 atheris.Fuzz()
