@@ -190,6 +190,13 @@ def test_damaged_mnist_is_found_said_and_mended(mirror, tmp_path, damage):
     assert found(raw) == mirror.files
 
 
+def test_a_download_that_another_program_left_half_done_is_completed(mirror, tmp_path):
+    half = {"train-images-idx3-ubyte.gz": b"\x1f\x8b", "t10k-labels-idx1-ubyte": mirror.files["t10k-labels-idx1-ubyte"]}
+    raw = put(half, tmp_path)
+    assert len(load_dataset("mnist", tmp_path)[0]) == 200
+    assert found(raw) == half | mirror.files
+
+
 def test_missing_mnist_without_network_says_what_to_do(no_network, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train-images.*could not be downloaded.*FL_GAN_DATA.*mnist-5k"):
         load_dataset("mnist", tmp_path)
