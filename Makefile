@@ -53,7 +53,7 @@ attack: $(READY)
 test: $(READY) $(FLOWER)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --ignore tests/browser tests notebooks \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --ignore tests/browser notebooks tests \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests/browser --screenshot only-on-failure --output out/browser/failed
 
