@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fl_gan_lib.checkpoints import run_with_checkpoints
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label
 from fl_gan_lib.federation import Aggregate, Client, Update, accuracy, federate
 from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
-from fl_gan_lib.recording import record_run
+from fl_gan_lib.recording import Progress, record_run
 from fl_gan_lib.records import AttackRecord
 
 DEFAULT_ROUNDS = 200
@@ -242,9 +245,15 @@ def run_attack(
     progress: bool = True,
     num_frames: int = 24,
     watch: Callable[[int, AttackRecord | None], None] | None = None,
+    path: str | Path | None = None,
     **options: Any,
 ) -> AttackRecord:
     """Run the whole attack: load the data, deal it out, train the federation, and measure what leaks.
+
+    With a `path` the run can be interrupted at any moment, also by a crash or `kill -9`, and goes on where it was when
+    it is called again with the same arguments: no more than the round in hand is lost, and the record ends in the same
+    bits as without the interruption. Until it is finished, what that needs is in a file of the same name that ends in
+    `.partial` (some 2 MB a client, written after each round).
 
     Args:
         target: the digit that the attacker lacks and wants, 0 to 9.
@@ -261,13 +270,18 @@ def run_attack(
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most, see `recording.snapshot_rounds`.
         watch: called after each round with its number and, where the round was recorded, the record so far.
+        path: the file that the record goes to; by default none, and the caller saves it.
         options: as for `build_federation`, for another split, model, attacker or protocol.
 
     Returns:
         The record. After an interrupt (Ctrl-C, or the stop button) it reaches as far as the last recorded round.
 
     Raises:
-        ValueError: an argument is out of range; nothing has been trained yet.
+        ValueError: an argument is out of range, or `path` has an unfinished run with other arguments, or a damaged one;
+            nothing has been trained yet.
+        OSError: nothing can be written where `path` is; nothing has been trained yet. When that happens later (a full
+            disk) there is a warning, and the run goes on.
+        federation.FederationError: in a round, no client has sent an update that can be used.
     """
     rounds = check_rounds(rounds)
     train, test = load_dataset(dataset)
@@ -281,19 +295,38 @@ def run_attack(
     if clients_per_round is not None:
         config["clients_per_round"] = clients_per_round
     if aggregate is not None:
-        config["aggregate"] = str(aggregate)
-    config |= {name: value if isinstance(value, int) else str(value) for name, value in options.items()}
+        config["aggregate"] = _describe(aggregate)
+    config |= {name: value if isinstance(value, int) else _describe(value) for name, value in options.items()}
+    config["device"] = str(next(model.parameters()).device)
     protocol = {"clients_per_round": clients_per_round, "aggregate": aggregate, "seed": seed}
-    return record_run(
-        federate(model, clients, num_rounds=rounds, **protocol),
-        attacker.generator,
-        private=torch.cat([client.dataset.images_of(target) for client in honest]),
-        config=config | {"device": str(next(model.parameters()).device)},
-        evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
-        progress=progress,
-        num_frames=num_frames,
-        watch=watch,
-    )
+
+    def run(start: Progress, keep: Callable[[Progress], None] | None) -> AttackRecord:
+        def after_round(now: Progress) -> None:
+            if keep:
+                keep(now)
+            if watch:
+                watch(now.round, now.record)
+
+        return record_run(
+            federate(model, clients, num_rounds=rounds, rounds_done=start.round, **protocol),
+            attacker.generator,
+            private=torch.cat([client.dataset.images_of(target) for client in honest]),
+            config=config,
+            evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
+            progress=progress,
+            num_frames=num_frames,
+            start=start,
+            after_round=after_round,
+        )
+
+    if path is None:
+        return run(Progress(), None)
+    return run_with_checkpoints(run, path, config=config | {"num_frames": num_frames}, model=model, clients=clients)
+
+
+def _describe(value: object) -> str:
+    """The same words for the same value in another process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
 
 
 def check_rounds(rounds: int | None) -> int:

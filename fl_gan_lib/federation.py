@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.models import load_adam
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,15 @@ class Client:
         return {"model": self._model.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
-        """Go on from a `state_dict`; `global_model` is of the federation's architecture, and stays as it is."""
+        """Go on from a `state_dict`; `global_model` is of the federation's architecture, and stays as it is.
+
+        Raises:
+            RuntimeError, ValueError: the state is of another architecture, or of another optimiser.
+        """
         if "model" in state:
             self._receive(global_model)
             self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            load_adam(self._optimizer, state["optimizer"])
 
     def set_aside(self, folder: TemporaryDirectory) -> None:
         """Move what lasts between the rounds, three times the model's size, from memory to a file in `folder`.

@@ -26,7 +26,7 @@ from torch import nn
 
 from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
 from fl_gan_lib.data import load_dataset
-from fl_gan_lib.federation import Client, Update, accuracy, fedavg, seeded
+from fl_gan_lib.federation import Client, Update, accuracy, check_update, fedavg, seeded
 from fl_gan_lib.metrics import check_digit
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.recording import Recorder, snapshot_rounds
@@ -123,7 +123,7 @@ def serve(grid: Grid, context: Context) -> None:
 
     Raises:
         ValueError: a setting is wrong.
-        RuntimeError: too few nodes have connected, one cannot take part in the first round, or no reply has come.
+        RuntimeError: too few nodes have connected, one cannot take part in the first round, or no reply can be used.
     """
     run = Run.read(context.run_config)
     model = run.first_model()
@@ -132,9 +132,7 @@ def serve(grid: Grid, context: Context) -> None:
     for number in range(1, run.rounds + 1):
         start = time.perf_counter()
         replies = _ask(grid, run, "train", model, {"round": number})
-        model.load_state_dict(
-            fedavg(Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"]) for reply in replies)
-        )
+        model.load_state_dict(fedavg(map(_update, replies)))
         seconds += time.perf_counter() - start
         num_bytes += 2 * sum(reply["arrays"].count_bytes() for reply in replies)
         words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"
@@ -146,15 +144,20 @@ def serve(grid: Grid, context: Context) -> None:
 
 
 def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[RecordDict]:
-    """The replies of all nodes that answer, in the order of `build_federation`; `now` is told to them."""
+    """The replies that can be used, in the order of `build_federation`; `now` is told to all nodes."""
     number = now["round"]
     content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "config": ConfigRecord(now)})
     nodes = _connected(grid, run, number)
     messages = [Message(content, dst_node_id=node, message_type=kind, group_id=str(number)) for node in nodes]
     replies, faults = [], []
     for reply in grid.send_and_receive(messages, timeout=run.wait):
-        if reply.has_error():
-            faults.append(f"node {reply.metadata.src_node_id}: {reply.error.reason}")
+        try:
+            if reply.has_error():
+                raise ValueError(reply.error.reason)
+            if kind == "train":
+                check_update(_update(reply.content), model.state_dict())
+        except ValueError as error:
+            faults.append(f"node {reply.metadata.src_node_id}: {error}")
         else:
             replies.append(reply.content)
     if missing := len(nodes) - len(replies) - len(faults):
@@ -167,6 +170,10 @@ def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float
     if not replies or (faults and number == 1):
         raise RuntimeError(f"round {number} cannot go on: {'; '.join(faults)}")
     return sorted(replies, key=lambda reply: reply["metrics"]["turn"])
+
+
+def _update(reply: RecordDict) -> Update:
+    return Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"])
 
 
 def _connected(grid: Grid, run: Run, number: int) -> list[int]:

@@ -132,9 +132,12 @@ class AveragedGenerator:
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+        """Go on from a `state_dict`; a RuntimeError or a ValueError if it is of another network or optimiser."""
+        check_like(state["schedule"], self._schedule.state_dict(), "schedule")
+        load_adam(self._optimizer, state["optimizer"])
         for name, part in self._parts().items():
-            part.load_state_dict(state[name])
+            if part is not self._optimizer:
+                part.load_state_dict(state[name])
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -167,3 +170,31 @@ def _move_average(means: list[Tensor], new: list[Tensor], steps: Tensor) -> None
         torch._foreach_add_(means, difference)
     else:
         torch._foreach_copy_(means, new)
+
+
+def load_adam(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Go on from the `state_dict` of another Adam; a ValueError if it does not fit, which torch notices too late."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    moments = {
+        place: {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        for place, parameter in enumerate(parameters)
+    }
+    check_like(state, {"state": state["state"] and moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(state)
+
+
+def check_like(value: Any, example: Any, name: str = "state") -> None:
+    """Raise a ValueError unless `value` has the names, lengths, types and shapes of `example`, all the way down."""
+    if isinstance(example, list | tuple) and isinstance(value, list | tuple):
+        value, example = dict(enumerate(value)), dict(enumerate(example))
+    if isinstance(example, Mapping) and isinstance(value, Mapping):
+        fits = value.keys() == example.keys()
+    elif torch.is_tensor(example) and torch.is_tensor(value):
+        fits = (value.shape, value.dtype) == (example.shape, example.dtype)
+    else:
+        fits = type(value) is type(example) and not isinstance(example, Mapping)
+    if not fits:
+        raise ValueError(f"{name} is not of the names, lengths, types or shapes that are expected")
+    if isinstance(example, Mapping):
+        for key in example:
+            check_like(value[key], example[key], f"{name}.{key}")

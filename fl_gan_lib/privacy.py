@@ -77,6 +77,15 @@ class PrivateClient(Client):
         """The epsilon that Opacus's accountant has booked so far, for the client's delta."""
         return float(self._engine.get_epsilon(self.delta)) if len(self._engine.accountant) else 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        """As for a `Client`, and what the accountant has booked."""
+        return super().state_dict() | {"booked": [list(entry) for entry in self._engine.accountant.history]}
+
+    def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
+        """As for a `Client`, and what the accountant has booked."""
+        super().load_state_dict(state, global_model)
+        self._engine.accountant.history = [tuple(entry) for entry in state["booked"]]
+
     def fit(self, global_model: nn.Module, round: int) -> Update:
         if round > self.num_rounds:
             raise ValueError(f"the privacy budget was planned for {self.num_rounds} rounds: plan it for more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,21 @@ NUM_JUDGED = 500
 def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
     """Which rounds a record keeps: dense at first, when the picture changes fast, and always the last one."""
     return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()} | {num_rounds})
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        round: the last one that is done; 0 before the first.
+        seconds: of training so far.
+        record: what is recorded so far.
+    """
+
+    round: int = 0
+    seconds: float = 0.0
+    record: AttackRecord | None = None
 
 
 class Recorder:
@@ -91,7 +107,8 @@ def record_run(
     evaluate: Callable[[], dict[str, float]],
     progress: bool,
     num_frames: int = 24,
-    watch: Callable[[int, AttackRecord | None], None] | None = None,
+    start: Progress | None = None,
+    after_round: Callable[[Progress], None] | None = None,
 ) -> AttackRecord:
     """Go through `rounds` and record what `generator` draws after some of them.
 
@@ -101,22 +118,24 @@ def record_run(
         private, config, num_frames: as for `Recorder`.
         evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
         progress: show a bar, and a line for each recorded round.
-        watch: called after each round with its number and, where the round was recorded, the record so far.
+        start: how far the run has come already; by default nowhere.
+        after_round: called after each round with how far the run has come; with a record only where it has grown.
     """
-    recorder = Recorder(config, private, num_frames=num_frames)
-    num_rounds = config["rounds"]
-    seconds = 0.0
+    start = start or Progress()
+    recorder = Recorder(config, private, num_frames=num_frames, past=start.record)
+    num_rounds, seconds = config["rounds"], start.seconds
     try:
         title = f"{config['kind']} on {config['target']}"
-        for round in tqdm(rounds, title, num_rounds, unit="round", leave=False, disable=not progress):
+        bar = {"initial": start.round, "unit": "round", "leave": False, "disable": not progress}
+        for round in tqdm(rounds, title, num_rounds, **bar):
             seconds += round.seconds
             recorded = round.number in recorder.rounds
             if recorded:
                 row = recorder.take(generator, {"round": round.number, "seconds": seconds} | evaluate())
                 if progress:
                     tqdm.write(_line(row, num_rounds))
-            if watch:
-                watch(round.number, recorder.record() if recorded else None)
+            if after_round:
+                after_round(Progress(round.number, seconds, recorder.record() if recorded else None))
     except KeyboardInterrupt:
         record = recorder.record()
         if record is None:

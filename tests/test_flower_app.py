@@ -173,8 +173,26 @@ def test_a_model_of_another_shape_is_refused_on_both_sides():
         return replies
 
     grid.send_and_receive = grow
-    with pytest.raises(ValueError, match="differs from the first in the names or shapes of \\['more'\\]"):
+    with pytest.raises(RuntimeError, match=r"node 10[01]: it differs from the global model in .* of \['more'\]"):
         server(grid, Context(1, 0, {}, RecordDict(), grid.config))
+
+
+def test_an_update_that_cannot_be_averaged_is_left_out(caplog):
+    grid = Here(RUN, [0, 1])
+    send = grid.send_and_receive
+
+    def spoil_in_round_two(messages, *, timeout=None):
+        messages = list(messages)
+        replies = send(messages, timeout=timeout)
+        if messages[0].metadata.group_id == "2" and messages[0].metadata.message_type == "train":
+            arrays = replies[0].content["arrays"].to_torch_state_dict()
+            replies[0].content["arrays"] = ArrayRecord(arrays | {"9.bias": torch.full((11,), torch.nan)})
+        return replies
+
+    grid.send_and_receive = spoil_in_round_two
+    server(grid, Context(1, 0, {}, RecordDict(), grid.config))
+    assert "round 2: node 101: there is NaN or infinity in ['9.bias']" in caplog.text
+    assert all(tensor.isfinite().all() for tensor in grid.weights.to_torch_state_dict().values())
 
 
 def test_the_node_that_attacks_is_chosen_in_the_run_configuration(tmp_path):
