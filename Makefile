@@ -15,7 +15,9 @@
 #   make bench      what things cost here, side by side, into notebooks/runs/bench.md (ORIGINAL=script.py)
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
-#   make flower-oldest   the tests of Flower with the oldest release that is supported, in .venv-flower
+#   make interrupts ends runs of the attack at fifty random moments (KILLS=50), and goes on
+#   make properties the properties of averages, partitions and records, on 10,000 generated cases
+#   make oldest     everything that CI runs, with the oldest release of each package, in .venv-oldest
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -27,11 +29,19 @@ NODES ?= 2
 DIGITS ?= 0 1 2 3 4 5 6 7 8 9
 PORT ?= 8866
 IP ?= 127.0.0.1
+KILLS ?= 50
+VENV ?= .venv
 
-BIN := .venv/bin
-READY := .venv/.ready
-FLOWER := .venv/.flower
-PICTURE = img/comparison_$(DIGIT).png
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+FLOWER := $(VENV)/.flower
+# Whoever wants the results elsewhere may have no right to write here.
+PICTURES = $(if $(filter out,$(OUT)),img,$(OUT))
+
+# Jupyter, IPython and matplotlib write into a home folder: where there is none, into one for this command.
+ifneq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo usable),usable)
+export HOME := $(shell mktemp -d)
+endif
 
 # The notebooks run in notebooks/, where a relative path would mean another folder.
 ifdef FL_GAN_DATA
@@ -40,15 +50,16 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale flower-oldest
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale interrupts properties oldest
 
 attack: $(READY)
-	@mkdir -p "$(OUT)" img && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
+	@mkdir -p "$(OUT)" "$(PICTURES)" && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
+	picture=$$(cd "$(PICTURES)" && pwd)/comparison_$(DIGIT).png && \
 	$(BIN)/papermill notebooks/03_gan_attack.ipynb "$$notebook" --cwd notebooks --no-progress-bar --stdout-file - \
 		-p target $(DIGIT) -p dataset $(DATASET) -p rounds $(or $(ROUNDS),None) -p seed $(SEED) \
-		-p output "$$out" -p picture "$(CURDIR)/$(PICTURE)" && \
+		-p output "$$out" -p picture "$$picture" && \
 	echo && $(BIN)/python -m fl_gan_lib summary "$$out/attack_$(DIGIT).npz" && \
-	echo "Look at: $(PICTURE), and the executed notebook $$notebook"
+	echo "Look at: $(PICTURES)/comparison_$(DIGIT).png, and the executed notebook $$notebook"
 
 test: $(READY) $(FLOWER)
 	$(BIN)/ruff check .
@@ -58,7 +69,8 @@ test: $(READY) $(FLOWER)
 	$(BIN)/python -m pytest tests/browser --screenshot only-on-failure --output out/browser/failed
 
 lab: $(READY) $(FLOWER)
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab notebooks --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
 
 demo: $(READY)
 	$(BIN)/python -m fl_gan_lib demo --ip $(IP) --port $(PORT)
@@ -90,17 +102,23 @@ flower: $(READY) $(FLOWER)
 scale: $(READY) $(FLOWER)
 	$(BIN)/python -m fl_gan_lib scale
 
-flower-oldest: $(READY) $(FLOWER)
-	$(PYTHON) -m venv --clear .venv-flower
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
-		"$$(.venv-flower/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
-	.venv-flower/bin/python -m pip install --quiet "$$(sed -n 's/^flower = \["\(.*\)>=\([0-9.]*\),.*/\1==\2.*/p' pyproject.toml)"
-	.venv-flower/bin/python -m pytest tests/test_flower_*.py
+interrupts: $(READY)
+	$(BIN)/python tests/interrupt.py $(KILLS)
+
+properties: $(READY)
+	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile long --hypothesis-show-statistics
+
+oldest:
+	$(PYTHON) -m venv --clear .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --editable . $$(sed -n 's/#.*//; s/>=/==/p' requirements.txt) \
+		"$$(sed -n 's/^flower = \["\(.*\)>=\([0-9.]*\),.*/\1==\2.*/p' pyproject.toml)"
+	touch .venv-oldest/.ready .venv-oldest/.flower
+	$(MAKE) test VENV=.venv-oldest
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'
-	@echo "Installing into .venv (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
-	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into $(VENV) (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
 

@@ -236,6 +236,7 @@ def environment(home: Path) -> dict[str, str]:
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
         "FORCE_COLOR": "",
         "NO_COLOR": "1",
         "OMP_NUM_THREADS": "1",

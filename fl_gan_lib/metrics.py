@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, from_uint8, load_dataset
+
+try:
+    from torchmetrics.image.fid import FrechetInceptionDistance
+except (AttributeError, OSError, RuntimeError) as error:  # what a torchvision raises that is built for another torch
+    raise ImportError(
+        f"torch {torch.__version__} and torchvision {version('torchvision')} do not fit each other ({error}): install "
+        "both at once and from the same place, `pip install --force-reinstall torch torchvision`, or for the CPU alone "
+        "with the command that https://pytorch.org/get-started/locally/ gives"
+    ) from error
 
 _EPOCHS = {"mnist-5k": 12, "mnist": 2}
 

@@ -1,12 +1,15 @@
 """requirements.txt is what a reader installs, pyproject.toml what the library needs: one must contain the other."""
 
+import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-REQUIREMENTS = (ROOT / "requirements.txt").read_text().splitlines()
+LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+REQUIREMENTS = dict(line.partition("  # ")[::2] for line in LINES if not line.startswith("#"))
 
 
 def test_requirements_contain_what_the_package_declares():
@@ -14,12 +17,50 @@ def test_requirements_contain_what_the_package_declares():
     extras = project["optional-dependencies"]
     assert "flower" in extras, "Flower stays an extra: the attack does not need it"
     declared = project["dependencies"] + [line for name in extras.keys() - {"flower"} for line in extras[name]]
-    assert set(declared) <= set(REQUIREMENTS)
+    assert set(declared) <= REQUIREMENTS.keys()
 
 
-def test_each_requirement_has_its_purpose_above_it_and_the_package_comes_last():
-    assert REQUIREMENTS[0].startswith("#") and REQUIREMENTS[-1] == "-e ."
-    assert not [line for line in REQUIREMENTS if "==" in line], "leave ranges, torch above all"
+def test_each_requirement_has_its_reason_and_the_package_comes_last():
+    *packages, last = REQUIREMENTS
+    assert last == "-e ." and all(REQUIREMENTS[package] for package in packages)
+    assert not [line for line in packages if not re.fullmatch(r"[a-z-]+>=[\d.]+", line)], (
+        "lower bounds, torch above all"
+    )
+
+
+def test_nothing_is_downloaded_or_connected_to_by_an_import():
+    modules = sorted(path.stem for path in (ROOT / "fl_gan_lib").glob("*.py") if path.stem != "__main__")
+    code = f"""
+import importlib, sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request"):
+        raise SystemExit(f"{{event}} {{arguments}}")
+sys.addaudithook(refuse)
+for name in {modules}:
+    try:
+        importlib.import_module("fl_gan_lib." + name)
+    except ImportError as error:
+        if "pip install -e '.[flower]'" not in str(error) and error.name not in ("flwr", "cryptography"):
+            raise
+import fl_gan_lib.data
+fl_gan_lib.data.load_dataset()
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_torchvision_that_does_not_fit_torch_is_named_with_the_mend(tmp_path):
+    package = tmp_path / "torchvision" / "__init__.py"
+    package.parent.mkdir()
+    # What a torchvision that is built for another torch does first.
+    package.write_text('import torch\ntorch.library.register_fake("torchvision::nms")(lambda: None)\n')
+    command = [sys.executable, "-c", "import fl_gan_lib.attack"]
+    answer = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    assert re.search(
+        r"ImportError: torch .* and torchvision .* do not fit each other \(operator torchvision::nms does not exist\): "
+        r"install both at once .*pip install --force-reinstall torch torchvision",
+        answer.stderr.splitlines()[-1],
+    )
 
 
 def test_nothing_but_its_own_modules_needs_flower():
@@ -34,3 +75,18 @@ import fl_gan_lib.flower_local
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "Flower is not installed: pip install -e '.[flower]'" in answer.stderr.splitlines()[-1]
+
+
+def test_nothing_that_we_start_calls_home(tmp_path):
+    from jupyterlab.handlers.announcements import NeverCheckForUpdate
+    from jupyterlab.labapp import LabApp
+
+    from fl_gan_lib.flower_local import environment
+
+    switches = ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED")
+    assert [environment(tmp_path)[switch] for switch in switches] == ["0", "0"]
+    assert environment(tmp_path)["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    dry_run = subprocess.run(["make", "--dry-run", "lab"], cwd=ROOT, capture_output=True, text=True).stdout
+    lab = LabApp()
+    lab.parse_command_line(re.findall(r"--LabApp\S+", dry_run))
+    assert lab.news_url is None and lab.check_for_updates_class is NeverCheckForUpdate
