@@ -17,6 +17,7 @@
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
 #   make interrupts ends runs of the attack at fifty random moments (KILLS=50), and goes on
 #   make properties the properties of averages, partitions and records, on 10,000 generated cases
+#   make audit      known faults of the installed packages
 #   make oldest     everything that CI runs, with the oldest release of each package, in .venv-oldest
 
 PYTHON ?= python3
@@ -50,7 +51,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale interrupts properties oldest
+.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale interrupts properties audit oldest
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" "$(PICTURES)" && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -106,7 +107,14 @@ interrupts: $(READY)
 	$(BIN)/python tests/interrupt.py $(KILLS)
 
 properties: $(READY)
-	$(BIN)/python -m pytest tests/test_properties.py --hypothesis-profile long --hypothesis-show-statistics
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py --hypothesis-show-statistics
+
+# Needs the advisories of the index that pip installs from.
+audit: $(READY)
+	$(BIN)/python -m pip check
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)/frozen.txt
+	$(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --no-deps --requirement $(VENV)/frozen.txt
 
 oldest:
 	$(PYTHON) -m venv --clear .venv-oldest

@@ -8,12 +8,15 @@ import os
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from fl_gan_lib import archives
 from fl_gan_lib.data import partition_by_label, partition_dirichlet, partition_iid
+from fl_gan_lib.federation import FederationError, Update, check_update, fedavg, federate
 from fl_gan_lib.records import AttackRecord
 
 for name, cases in {"few": 50, "long": 2000}.items():
@@ -136,3 +139,80 @@ def test_what_is_packed_is_unpacked_the_same(text, arrays, compress):
     for name, array in arrays.items():
         assert same[name].dtype == array.dtype and same[name].shape == array.shape
         assert same[name].tobytes() == array.tobytes()
+
+
+weights = st.floats(-(2.0**100), 2.0**100, width=32)
+examples = st.integers(1, 1_000_000)
+
+
+def make_update(values, num_examples):
+    return Update({"w": torch.tensor(values[:2]), "b": torch.tensor(values[2])}, num_examples)
+
+
+updates = st.builds(make_update, st.lists(weights, min_size=3, max_size=3), examples)
+
+
+@given(st.lists(updates, min_size=1, max_size=6))
+def test_an_average_is_the_weighted_mean_and_lies_between_the_updates(updates):
+    average = fedavg(updates)
+    for name in average:
+        states = np.stack([update.state[name].double().numpy() for update in updates])
+        expected = np.average(states, axis=0, weights=[update.num_examples for update in updates])
+        largest = np.abs(states).max(0)
+        assert (np.abs(average[name].numpy() - expected) <= 1e-6 * largest + 1e-44).all()
+        assert (average[name].numpy() <= states.max(0)).all() and (average[name].numpy() >= states.min(0)).all()
+
+
+@given(updates, st.lists(examples, min_size=1, max_size=6))
+def test_the_average_of_one_and_the_same_state_is_that_state_within_the_last_digit(update, counts):
+    average = fedavg(Update(update.state, count) for count in counts)
+    for name, tensor in update.state.items():
+        torch.testing.assert_close(average[name], tensor, rtol=2e-7, atol=0)
+
+
+anything = st.floats(width=32) | st.none() | st.text(max_size=3) | st.integers()
+tensors = st.builds(torch.tensor, st.lists(st.floats(width=32), max_size=3) | st.floats(width=32) | st.integers(-9, 9))
+strange = st.builds(
+    Update, st.dictionaries(st.sampled_from(["weight", "bias", "w"]), tensors | anything), anything | examples
+)
+usable = st.builds(
+    lambda values, count: Update({"weight": torch.tensor([values[:2]]), "bias": torch.tensor(values[2:])}, count),
+    st.lists(weights, min_size=3, max_size=3),
+    examples,
+)
+
+
+class Sending:
+    """A client that has its update already."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def fit(self, global_model, round):
+        global_model.weight.data.fill_(torch.nan)  # whatever it does to what it received
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+@given(st.lists(usable | strange | st.builds(OSError) | anything, min_size=1, max_size=5))
+def test_a_round_is_the_average_of_what_can_be_used_and_the_rest_are_faults(answers):
+    model = torch.nn.Linear(2, 1)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    good = []
+    for answer in answers:
+        try:
+            check_update(answer, state)
+        except Exception:
+            continue
+        good.append(answer)
+    rounds = federate(model, [Sending(answer) for answer in answers], num_rounds=1)
+    if good:
+        assert len(next(rounds).faults) == len(answers) - len(good)
+        state = fedavg(good)
+    else:
+        with pytest.raises(FederationError, match="round 1: no client has sent an update that can be used"):
+            next(rounds)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
