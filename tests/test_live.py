@@ -3,9 +3,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from filelock import FileLock
 
 from fl_gan_lib.live import start_attack
 from fl_gan_lib.records import AttackRecord
@@ -43,29 +43,21 @@ def test_it_reports_each_round_and_leaves_a_record(tmp_path):
     assert record.target == 5 and record.rounds.tolist() == [1, 2, 3]
 
 
-def test_stopped_it_leaves_the_record_so_far(tmp_path):
-    path, reports = tmp_path / "attack_5.npz", Reports()
+def test_only_one_runs_at_a_time_and_stopped_it_leaves_the_record_so_far(tmp_path):
+    path, reports, refused = tmp_path / "attack_5.npz", Reports(), Reports()
     # As in the background of a script; the attack inherits it.
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = start_attack(5, path, rounds=200, report=reports)
     signal.signal(signal.SIGINT, handler)
     reports.wait(lambda report: report.get("saved") and report["round"] >= 2)
+    start_attack(6, tmp_path / "attack_6.npz", rounds=1, report=refused)
+    message = refused.wait(ended)["message"]
+    assert message.startswith("The attack did not run: another live attack is running on this computer")
     stop()
     stop()
     end = reports.wait(ended)
     rounds = AttackRecord.load(path).rounds
     assert 2 <= rounds[-1] < 200 and f"Stopped: the record reaches round {rounds[-1]} of 200" in end["message"]
-
-
-def test_only_one_runs_at_a_time(tmp_path):
-    first, second = Reports(), Reports()
-    stop = start_attack(5, tmp_path / "attack_5.npz", rounds=200, report=first)
-    first.wait(lambda report: report["round"] == 1)
-    start_attack(6, tmp_path / "attack_6.npz", rounds=1, report=second)
-    message = second.wait(ended)["message"]
-    stop()
-    assert message.startswith("The attack did not run: another live attack is running on this computer")
-    first.wait(ended)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="kills a process the Unix way")
@@ -77,7 +69,5 @@ start_attack(5, {str(path)!r}, rounds=200, report=lambda report: print(report["r
         while starter.stdout.readline().strip() != "1":
             pass
         starter.kill()
-    time.sleep(5)
-    reached = AttackRecord.load(path).rounds[-1]
-    time.sleep(5)
-    assert AttackRecord.load(path).rounds[-1] == reached
+    with FileLock(tmp_path / "live.lock", timeout=30):  # the attack holds it as long as it runs
+        assert AttackRecord.load(path).rounds[-1] < 200
