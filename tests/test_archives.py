@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzz.targets import TARGETS
 
 from fl_gan_lib import archives
 
 RUNS = Path(__file__).parents[1] / "notebooks" / "runs"
+CORPUS = Path(__file__).parent / "fuzz" / "corpus"
 HEADER = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}\n"
 ARRAYS = {
     "clients.0.optimizer.state.3.exp_avg": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -157,6 +159,15 @@ def test_every_flipped_bit_is_found_or_harmless():
         # Dates, attributes and the like have no checksum, and names none either.
         assert text == {"a": 1} and len(arrays) == len(ARRAYS)
         assert all(np.array_equal(a, b) for a, b in zip(arrays.values(), ARRAYS.values(), strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_the_fuzzer_came_upon_is_read_or_refused(target, monkeypatch):
+    with zipfile.ZipFile(CORPUS / f"{target}.zip") as corpus:
+        inputs = [corpus.read(name) for name in corpus.namelist()]
+    monkeypatch.setattr(zipfile.ZipExtFile, "_update_crc", lambda *_: None, raising=False)  # as for the fuzzer
+    assert {TARGETS[target](content) for content in inputs} == {True, False}
 
 
 def declared(size: int) -> bytes:

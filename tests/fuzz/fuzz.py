@@ -1,11 +1,14 @@
 """A coverage-guided fuzzer of what reads files: records, archives (which checkpoints are, too), and those of MNIST.
 
-    python tests/fuzz/fuzz.py records -max_total_time=600 tests/fuzz/corpus/records
+    python -m zipfile -e tests/fuzz/corpus/records.zip out/corpus
+    python tests/fuzz/fuzz.py records -max_total_time=600 out/corpus
 
-It needs atheris, which is not among the project's requirements: it comes for Linux and macOS, and some Pythons only
-(`pip install atheris`, into an environment that has the project). All other arguments are libFuzzer's; new inputs go to
-the first folder. A crash is an exception other than ValueError, a file that is accepted and then cannot be used, more
-than a gibibyte of memory, or an input that takes ten seconds. `tests/test_archives.py` replays the corpus without it.
+The first argument is a name in `targets.TARGETS`; the others are libFuzzer's, and new inputs go to the folder. A crash
+is an exception other than ValueError, a file that is accepted and then cannot be used, more than a gibibyte of memory,
+or an input that takes ten seconds. `tests/test_archives.py` replays the corpus without the fuzzer.
+
+It needs atheris, which comes for Linux and macOS and some Pythons only, and so is not among the project's requirements:
+`pip install atheris`, into an environment that has the project.
 """
 
 import random
@@ -20,7 +23,8 @@ with atheris.instrument_imports(include=["fl_gan_lib.archives", "fl_gan_lib.reco
 
     import targets
 
-target = targets.TARGETS[sys.argv.pop(1)]
+name = sys.argv.pop(1)
+target = targets.TARGETS[name]
 if target is targets.fuzz_mnist:
     from fl_gan_lib import data
 
@@ -54,5 +58,10 @@ def mutate(content: bytes, max_size: int, seed: int) -> bytes:
     return b"".join(targets.PARTS + part for part in parts)[:max_size]
 
 
-atheris.Setup([*sys.argv, "-rss_limit_mb=1024", "-timeout=10"], test_one_input, custom_mutator=mutate)
+# The first is what libFuzzer calls again to merge corpora.
+atheris.Setup(
+    [f"{sys.executable} {__file__} {name}", *sys.argv[1:], "-rss_limit_mb=1024", "-timeout=10"],
+    test_one_input,
+    custom_mutator=mutate,
+)
 atheris.Fuzz()
