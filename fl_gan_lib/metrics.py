@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import platform
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_gan_lib import archives
 from fl_gan_lib.data import NUM_DIGITS, ImageDataset, from_uint8, load_dataset
-
-try:
-    from torchmetrics.image.fid import FrechetInceptionDistance
-except (AttributeError, OSError, RuntimeError) as error:  # what a torchvision raises that is built for another torch
-    raise ImportError(
-        f"torch {torch.__version__} and torchvision {version('torchvision')} do not fit each other ({error}): install "
-        "both at once and from the same place, `pip install --force-reinstall torch torchvision`, or for the CPU alone "
-        "with the command that https://pytorch.org/get-started/locally/ gives"
-    ) from error
 
 _EPOCHS = {"mnist-5k": 12, "mnist": 2}
 
@@ -61,7 +58,29 @@ class Judge(nn.Module):
 
 @lru_cache(maxsize=2)
 def load_judge(dataset: str) -> Judge:
-    """The judge for a data set, trained on its training images on first use (about 10 s) and kept in memory."""
+    """The judge for a data set, trained on its training images on first use (about 10 s).
+
+    It is kept in memory, and for other processes in `~/.cache/fl_gan_lib`. Another computer, torch or number of threads
+    gives other bits: each has a judge of its own.
+    """
+    with torch.random.fork_rng():
+        judge = Judge()
+    here = f"{dataset} {torch.__version__} {torch.get_num_threads()} {platform.node()} {platform.machine()}"
+    digest = hashlib.sha256(here.encode() + Path(__file__).read_bytes()).hexdigest()
+    kept = Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")
+    try:
+        _, weights = archives.unpack(kept.read_bytes())
+        judge.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    except (OSError, RuntimeError, ValueError):  # not there, or not whole
+        judge = _train_judge(dataset)
+        weights = {name: tensor.numpy() for name, tensor in judge.state_dict().items()}
+        if kept.is_absolute():  # there is a home
+            with contextlib.suppress(OSError):
+                archives.replace(kept, archives.pack({}, weights))
+    return judge.eval().requires_grad_(False)
+
+
+def _train_judge(dataset: str) -> Judge:
     train, _ = load_dataset(dataset)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -76,7 +95,7 @@ def load_judge(dataset: str) -> Judge:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return judge.eval().requires_grad_(False)
+    return judge
 
 
 def frechet_distance(features: Tensor, other: Tensor) -> float:
@@ -85,13 +104,30 @@ def frechet_distance(features: Tensor, other: Tensor) -> float:
     Args:
         features: of shape (n, d), at least two rows.
         other: of shape (m, d), at least two rows.
+
+    Raises:
+        ImportError: torch and torchvision do not fit each other.
     """
     extractor = nn.Identity()
     extractor.num_features = features.shape[1]
-    distance = FrechetInceptionDistance(feature=extractor)
+    distance = _frechet_inception_distance()(feature=extractor)
     distance.update(other.double(), real=True)
     distance.update(features.double(), real=False)
     return distance.compute().item()
+
+
+@cache
+def _frechet_inception_distance() -> type:
+    """With torchvision behind it, it takes longer to import than torch: not before it is needed."""
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+    except (AttributeError, OSError, RuntimeError) as error:  # of a torchvision that is built for another torch
+        raise ImportError(
+            f"torch {torch.__version__} and torchvision {version('torchvision')} do not fit each other ({error}): "
+            "install both at once and from the same place, `pip install --force-reinstall torch torchvision`, or for "
+            "the CPU alone with the command that https://pytorch.org/get-started/locally/ gives"
+        ) from error
+    return FrechetInceptionDistance
 
 
 @dataclass(frozen=True)
