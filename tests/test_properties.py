@@ -5,6 +5,7 @@ HYPOTHESIS_PROFILE=long python -m pytest tests/test_properties.py --hypothesis-s
 
 import json
 import os
+import tempfile
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.extra import numpy as arrays_of
 
 from fl_gan_lib import archives
@@ -19,6 +21,7 @@ from fl_gan_lib.data import partition_by_label, partition_dirichlet, partition_i
 from fl_gan_lib.federation import FederationError, Update, check_update, fedavg, federate
 from fl_gan_lib.records import AttackRecord
 
+set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "hypothesis"))  # not the project's folder
 for name, cases in {"few": 50, "long": 2000}.items():
     # However slow: other tests may be running beside these.
     quiet = {"deadline": None, "database": None, "suppress_health_check": [HealthCheck.too_slow]}
