@@ -3,9 +3,10 @@
 #   make attack     run the attack (DIGIT=3 DATASET=mnist-5k ROUNDS= SEED=0 OUT=out) and say what it recovered
 #   make test       everything that CI runs
 #   make lab        JupyterLab on notebooks/
-#   make demo       notebook 04 as a page on localhost (PORT=8866 IP=127.0.0.1)
+#   make demo       notebook 04 as a page on localhost (PORT=8866), or for a class (IP=0.0.0.0 CERTIFICATE=pem KEY=pem)
 #   make latency    from a click in the explorer to the picture, in a browser
 #   make viewers    thirty viewers of one demo: time to a usable page, memory, errors
+#   make soak       ten viewers who click for an hour (MINUTES=60), into notebooks/runs/soak.csv
 #   make notebooks  execute all notebooks again, in place
 #   make records    run the attack, with and without injection, and the oracle again on all digits (or DIGITS="3 9"), into
 #                   notebooks/runs, and draw the README's pictures
@@ -30,6 +31,7 @@ NODES ?= 2
 DIGITS ?= 0 1 2 3 4 5 6 7 8 9
 PORT ?= 8866
 IP ?= 127.0.0.1
+MINUTES ?= 60
 KILLS ?= 50
 VENV ?= .venv
 
@@ -51,7 +53,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers notebooks records table anatomy defences bench flower scale interrupts properties audit oldest
+.PHONY: attack test lab demo latency viewers soak notebooks records table anatomy defences bench flower scale interrupts properties audit oldest
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" "$(PICTURES)" && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -74,10 +76,14 @@ lab: $(READY) $(FLOWER)
 		--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate
 
 demo: $(READY)
-	$(BIN)/python -m fl_gan_lib demo --ip $(IP) --port $(PORT)
+	$(BIN)/python -m fl_gan_lib demo --ip $(IP) --port $(PORT) \
+		$(if $(CERTIFICATE),--certificate "$(CERTIFICATE)") $(if $(KEY),--key "$(KEY)")
 
 latency viewers: $(READY)
 	$(BIN)/python tests/browser/measure.py $@
+
+soak: $(READY)
+	$(BIN)/python tests/browser/measure.py $@ --minutes $(MINUTES)
 
 # Without the state of the widgets: the explorer leaves its own copy for pages without a kernel.
 notebooks: $(READY) $(FLOWER)

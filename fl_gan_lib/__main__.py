@@ -24,7 +24,15 @@ def main() -> None:
         case "demo":
             from fl_gan_lib.demo import serve_demo
 
-            serve_demo(arguments.notebook, ip=arguments.ip, port=arguments.port, open_browser=arguments.browser)
+            serve_demo(
+                arguments.notebook,
+                ip=arguments.ip,
+                port=arguments.port,
+                certificate=arguments.certificate,
+                key=arguments.key,
+                viewers=arguments.viewers,
+                open_browser=arguments.browser,
+            )
         case "live":
             attack_live(arguments.target, arguments.record, rounds=arguments.rounds)
         case "table":
@@ -97,8 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     pictures.add_argument("--images", type=Path, default=Path("img"))
     demo = commands.add_parser("demo", help="serve notebook 04 as a page, with Voila")
     demo.add_argument("notebook", type=Path, nargs="?", default=Path("notebooks/04_visual_comparison.ipynb"))
-    demo.add_argument("--ip", default="127.0.0.1", help="0.0.0.0 lets others in your network look, and start attacks")
+    demo.add_argument("--ip", default="127.0.0.1", help="0.0.0.0: whoever has the token may look, and start attacks")
     demo.add_argument("--port", type=int, default=8866)
+    demo.add_argument("--certificate", type=Path, metavar="PEM", help="of this computer, for https")
+    demo.add_argument("--key", type=Path, metavar="PEM", help="of the certificate, if it is in a file of its own")
+    demo.add_argument("--viewers", type=int, default=40, help="at most so many at a time")
     demo.add_argument("--browser", action=argparse.BooleanOptionalAction, default=True, help="open one on the page")
     live = commands.add_parser("live", help="an attack that reports each round, and stops when its input ends")
     live.add_argument("target", type=int, choices=range(10))

@@ -86,7 +86,7 @@ class Explorer(anywidget.AnyWidget):
 
     def _obey(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
         match message:
-            case {"kind": "start", "digit": int(digit)} if digit in range(10):
+            case {"kind": "start", "digit": digit} if type(digit) is int and digit in range(10):  # True is an int, too
                 self.start(digit)
             case {"kind": "stop"}:
                 self.stop()

@@ -76,7 +76,11 @@ def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatc
 
 @pytest.mark.parametrize(
     "message",
-    [{"kind": "start", "digit": 11}, {"kind": "start"}, {"kind": "stop"}, {"kind": "load", "run": "none"}, {"kind": 1}],
+    [
+        *({"kind": "start", "digit": digit} for digit in (11, -1, 10**9, True, 3.0, "3", "../3", None)),
+        *({"kind": "load", "run": name} for name in ("none", "../attack", 3, ["attack"])),
+        *({"kind": "start"}, {"kind": "stop"}, {"kind": 1}, [], "start", None),
+    ],
 )
 def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
     monkeypatch.setattr("fl_gan_lib.widgets.start_attack", lambda *_, **__: pytest.fail("started"))

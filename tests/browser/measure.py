@@ -2,7 +2,10 @@
 
 import argparse
 import asyncio
+import json
+import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +100,106 @@ async def measure_viewers(address: str, context: BrowserContext, *, number: int,
     )
 
 
+async def measure_soak(address: str, context: BrowserContext, *, minutes: float, number: int, csv: Path) -> None:
+    """Let viewers click, and one more come and go; each minute, what the server and the viewers' kernels need."""
+    errors: list[str] = []
+    stay: dict[int, str] = {}
+    frees: list[float] = []
+    door = asyncio.Semaphore(1)  # ten browsers with empty caches at a time are a matter of `viewers`
+    start = time.monotonic()
+    end = start + 60 * minutes
+
+    async def view(place: int, until: float) -> str:
+        try:
+            return await click(place, until)
+        except Exception as error:
+            errors.append(f"viewer {place}: {error!r}")
+            return ""
+
+    async def click(place: int, until: float) -> str:
+        """A viewer with a browser of their own; the first one starts a live attack each quarter of an hour."""
+        own = await context.browser.new_context(viewport={"width": 1280, "height": 900})
+        async with door:
+            page, _ = await open_explorer(own, address, errors)
+        page.set_default_timeout(120_000)
+        note_errors(page, errors)
+        kernel = json.loads(await page.locator("#jupyter-config-data").text_content())["kernelId"]
+        stay.setdefault(place, kernel)
+        beside = page.get_by_label("beside it")
+        names = (await beside.locator("option").all_text_contents())[1:9]
+        begin, stop = (page.get_by_role("button", name=name) for name in ("Start a live attack", "Stop"))
+        random, change = np.random.default_rng(place), time.monotonic() + 60
+        while time.monotonic() < until:
+            digit = random.integers(10)
+            await page.get_by_role("radio", name=f"digit {digit}").check()
+            if random.random() < 0.2:
+                await beside.select_option(str(random.choice(names)))
+            if place > 0:
+                await page.get_by_role("slider", name="round").fill(str(random.integers(20)))
+                if f"digit {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
+                    errors.append(f"viewer {place} does not see digit {digit}")
+            elif time.monotonic() > change:
+                running = await stop.is_enabled()
+                await (stop if running else begin).click()
+                change += 810 if running else 90
+            await asyncio.sleep(5)
+        await own.close()
+        return kernel
+
+    async def come_and_go() -> None:
+        while time.monotonic() < end:
+            kernel = await view(number, min(time.monotonic() + min(180, 15 * minutes), end))
+            left = time.monotonic()
+            while kernel in kernel_processes():
+                await asyncio.sleep(1)
+            frees.append(time.monotonic() - left)
+
+    async def sample() -> None:
+        rows = []
+        while time.monotonic() < end:
+            server, kernels = server_processes()[0], kernel_processes()
+            ten = [kernels[stay[place]] for place in range(number) if stay.get(place) in kernels]
+            row = {"minute": round((time.monotonic() - start) / 60), "server_mb": server.memory_full_info().uss / 1e6}
+            row |= {"kernels_mb": sum(kernel.memory_full_info().uss for kernel in ten) / 1e6, "staying": len(ten)}
+            row |= {"kernels": len(kernels), "open_files": server.num_fds(), "errors": len(errors)}
+            rows.append(row)
+            print("  ".join(f"{name} {value:.0f}" for name, value in row.items()), *errors[-3:], flush=True)
+            pd.DataFrame(rows).round(1).to_csv(csv, index=False)
+            await asyncio.sleep(60)
+
+    await asyncio.gather(*(view(place, end) for place in range(number)), come_and_go(), sample())
+    table = pd.read_csv(csv)
+    warm = table[table["minute"] >= min(10, minutes / 3)]
+    assert (warm["staying"] == number).all(), "a viewer who stayed has lost their kernel"
+    first, last = (part[["server_mb", "kernels_mb"]].mean() for part in (warm.head(5), warm.tail(5)))
+    print(f"errors: {len(errors)} {sorted(set(errors))[:5]}")
+    for name, before, after in [*zip(first.index, first, last, strict=True), ("together", first.sum(), last.sum())]:
+        print(f"{name}: {before:.1f} MB after the warm-up, {after:.1f} at the end ({after / before - 1:+.1%})")
+    print(f"{len(frees)} who left: their kernels had ended after {max(frees, default=0):.0f} s at most")
+
+
+def note_errors(page: Page, errors: list[str]) -> None:
+    """Everything that the page's console or network says went wrong, but for icons that the page does not need."""
+    needed = lambda text: "cdn.jsdelivr.net" not in text  # noqa: E731
+    page.on("console", lambda line: line.type == "error" and needed(line.text) and errors.append(line.text))
+    page.on("requestfailed", lambda request: needed(request.url) and errors.append(f"{request.url}: failed"))
+    page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.url}: {answer.status}"))
+
+
+def kernel_processes() -> dict[str, psutil.Process]:
+    """By the id of the kernel, which is in the name of its connection file."""
+    found = ((re.search(r"kernel-([\w-]+)\.json", " ".join(one.cmdline())), one) for one in server_processes())
+    return {name[1]: one for name, one in found if name}
+
+
 def server_processes() -> list[psutil.Process]:
     """The server that `serve` started, and its kernels."""
-    children = psutil.Process().children(recursive=True)
-    return [process for process in children if {"fl_gan_lib", "ipykernel_launcher"} & set(process.cmdline())]
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if {"fl_gan_lib", "ipykernel_launcher"} & set(process.cmdline()):
+                found.append(process)
+    return found
 
 
 async def draw_picture(address: str, context: BrowserContext) -> None:
@@ -120,9 +219,14 @@ async def main() -> None:
     viewers = commands.add_parser("viewers", help="many viewers of one demo")
     viewers.add_argument("--number", type=int, default=30)
     viewers.add_argument("--within", type=float, default=60, help="seconds in which they arrive")
+    soak = commands.add_parser("soak", help="ten viewers click for an hour, and one comes and goes: memory, errors")
+    soak.add_argument("--minutes", type=float, default=60)
+    soak.add_argument("--number", type=int, default=10)
+    soak.add_argument("--csv", type=Path, default=ROOT / "notebooks" / "runs" / "soak.csv")
     commands.add_parser("picture", help="img/explorer.png")
     options = vars(parser.parse_args())
-    measure = {"latency": measure_latency, "viewers": measure_viewers, "picture": draw_picture}[options.pop("command")]
+    measures = {"latency": measure_latency, "viewers": measure_viewers, "soak": measure_soak, "picture": draw_picture}
+    measure = measures[options.pop("command")]
     with serve(DEMO, ROOT) as address:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
