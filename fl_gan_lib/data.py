@@ -8,10 +8,12 @@ import os
 import shutil
 import socket
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from http.client import HTTPException
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +145,8 @@ def _parse_idx(content: bytes) -> np.ndarray:
 
 def _mend_mnist(raw: Path, fault: Exception) -> list[np.ndarray]:
     """Download MNIST and read it; of several processes that want it at once, the first does, the others wait."""
-    from torchvision.datasets import MNIST
+    with torchvision_that_fits():
+        from torchvision.datasets import MNIST
 
     unfinished = raw.parent / ".download"
     timeout = socket.getdefaulttimeout()
@@ -173,6 +176,19 @@ def _mend_mnist(raw: Path, fault: Exception) -> list[np.ndarray]:
             f"{fault}, and MNIST could not be downloaded into {raw} ({' '.join(str(error).split())}); nothing was "
             "deleted there. Run again where there is a network, set FL_GAN_DATA to a folder that holds MNIST/raw/ with "
             "the four original files, unpacked, or use the data set 'mnist-5k', which needs no download"
+        ) from error
+
+
+@contextmanager
+def torchvision_that_fits() -> Iterator[None]:
+    """For imports of torchvision: an ImportError that says what to do, where it is built for another torch."""
+    try:
+        yield
+    except (AttributeError, OSError, RuntimeError) as error:
+        raise ImportError(
+            f"torch {torch.__version__} and torchvision {version('torchvision')} do not fit each other ({error}): "
+            "install both at once and from the same place, `pip install --force-reinstall torch torchvision`, or for "
+            "the CPU alone with the command that https://pytorch.org/get-started/locally/ gives"
         ) from error
 
 

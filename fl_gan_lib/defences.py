@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.data import ImageDataset, torchvision_that_fits
 from fl_gan_lib.federation import Client, Update
 
 
@@ -56,7 +56,8 @@ class AugmentingClient(Client):
     """
 
     def _step(self, images: Tensor, labels: Tensor) -> float:
-        from torchvision.transforms.v2 import RandomAffine
+        with torchvision_that_fits():
+            from torchvision.transforms.v2 import RandomAffine
 
         change = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
         picked = torch.randperm(len(labels))[: self.local_steps * self.batch_size]

@@ -270,7 +270,11 @@ def _past(run: Run, number: int, context: Context, config: dict[str, Any]) -> At
         return AttackRecord.loads(context.state["record"]["npz"])
     path = record_path(run.output, run.target)
     if run.output and path.exists():
-        record = AttackRecord.load(path)
+        try:
+            record = AttackRecord.load(path)
+        except ValueError as error:
+            log(WARNING, "not gone on from: %s", error)
+            return None
         if config.items() <= record.config.items() and record.rounds[-1] < number:
             return record
     return None

@@ -8,7 +8,6 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib import archives
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset, from_uint8, load_dataset
+from fl_gan_lib.data import NUM_DIGITS, ImageDataset, from_uint8, load_dataset, torchvision_that_fits
 
 _EPOCHS = {"mnist-5k": 12, "mnist": 2}
 
@@ -119,14 +118,8 @@ def frechet_distance(features: Tensor, other: Tensor) -> float:
 @cache
 def _frechet_inception_distance() -> type:
     """With torchvision behind it, it takes longer to import than torch: not before it is needed."""
-    try:
+    with torchvision_that_fits():
         from torchmetrics.image.fid import FrechetInceptionDistance
-    except (AttributeError, OSError, RuntimeError) as error:  # of a torchvision that is built for another torch
-        raise ImportError(
-            f"torch {torch.__version__} and torchvision {version('torchvision')} do not fit each other ({error}): "
-            "install both at once and from the same place, `pip install --force-reinstall torch torchvision`, or for "
-            "the CPU alone with the command that https://pytorch.org/get-started/locally/ gives"
-        ) from error
     return FrechetInceptionDistance
 
 

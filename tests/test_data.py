@@ -212,7 +212,7 @@ def test_a_download_that_is_cut_off_changes_nothing_and_the_next_one_mends(mirro
     files = mirror.files | {"train-images-idx3-ubyte": b"old"}
     raw = put(files, tmp_path)
     mirror.cut = {"train-labels-idx1-ubyte"}
-    with pytest.raises(ValueError, match=r"could not be downloaded into .*train-labels.*nothing was deleted"):
+    with pytest.raises(ValueError, match=r"could not be downloaded into .*nothing was deleted"):
         load_dataset("mnist", tmp_path)
     assert found(raw) == files
     mirror.cut = set()

@@ -54,7 +54,8 @@ def test_a_torchvision_that_does_not_fit_torch_is_named_with_the_mend(tmp_path):
     package.parent.mkdir()
     # What a torchvision that is built for another torch does first.
     package.write_text('import torch\ntorch.library.register_fake("torchvision::nms")(lambda: None)\n')
-    code = "import torch, fl_gan_lib.metrics; fl_gan_lib.metrics.frechet_distance(torch.ones(2, 2), torch.ones(2, 2))"
+    code = "from fl_gan_lib.data import load_dataset; from fl_gan_lib.defences import AugmentingClient; "
+    code += "from fl_gan_lib.models import Classifier; AugmentingClient(load_dataset()[1]).fit(Classifier(), 1)"
     command = [sys.executable, "-c", code]
     answer = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert re.search(
