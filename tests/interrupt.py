@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from fl_gan_lib import archives
 from fl_gan_lib.attack import run_attack
@@ -57,6 +59,7 @@ def wait_for_a_moment(process: int, folder: Path, seconds: float, rng: random.Ra
 
 def main(num_kills: int) -> None:
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared by forked processes: one that is killed would keep it
     rng = random.Random(0)
     uninterrupted = run_attack(3, **RUN)
     begin = time.monotonic()
