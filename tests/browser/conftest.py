@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -95,19 +96,20 @@ def demo(project) -> Iterator[str]:
 
 
 @contextmanager
-def serve(module: list[str], folder: Path) -> Iterator[str]:
+def serve(module: list[str], folder: Path, *, tls: bool = False, **environment: str) -> Iterator[str]:
     """Start a server, a module and its arguments, on a free port, and wait until it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    address = f"http://127.0.0.1:{port}"
+    address = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    trusting = ssl._create_unverified_context() if tls else None
     command = [sys.executable, "-m", *(argument.format(port=port) for argument in module)]
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | environment)
         try:
             for _ in range(300):
                 try:
-                    urllib.request.urlopen(f"{address}/static/favicon.ico", timeout=1).close()
+                    urllib.request.urlopen(f"{address}/static/favicon.ico", timeout=1, context=trusting).close()
                     break
                 except urllib.error.HTTPError:
                     break
