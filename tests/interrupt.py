@@ -82,8 +82,9 @@ def main(num_kills: int) -> None:
             announced = [int(line) for line in log.read_text().split()] if log.exists() else []
             if announced and announced[0] != done + 1:
                 sys.exit(f"it went on with round {announced[0]}, and round {done} was in the file")
-            if path.exists() and not path.with_suffix(".partial").exists():
-                if not same(AttackRecord.load(path), uninterrupted):
+            record = AttackRecord.load(path) if path.exists() else None
+            if record and record.rounds[-1] == RUN["rounds"] and not path.with_suffix(".partial").exists():
+                if not same(record, uninterrupted):
                     sys.exit("the record has other bits than that of the run without an interruption")
                 counts["finished"] += 1
                 path.unlink()

@@ -74,7 +74,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(interrupted, options, tmp_p
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked")
 def test_runs_that_are_ended_at_random_moments_lose_a_round_at_most_and_no_bit():
     script = Path(__file__).with_name("interrupt.py")
-    answer = subprocess.run([sys.executable, script, "6"], capture_output=True, text=True)
+    answer = subprocess.run([sys.executable, script, "6"], capture_output=True, text=True, timeout=900)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     counts = json.loads(answer.stdout.replace("'", '"'))
     assert counts["kill -9"] + counts["Ctrl-C"] == 6 and counts["finished"] >= 1
