@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence
+from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence, save_picture
 from fl_gan_lib.live import attack_live
 from fl_gan_lib.records import AttackRecord, load_records, record_path
 
@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         sweep.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
         sweep.add_argument("--rounds", type=int)
         sweep.add_argument("--csv", type=Path, default=RECORDS / file)
-        sweep.add_argument("--workers", type=int, help="processes; by default one a CPU core")
+        sweep.add_argument("--workers", type=int, help="processes; by default one a CPU core, 0 for this one alone")
     return parser
 
 
@@ -161,10 +161,10 @@ def draw_pictures(folder: Path, images: Path) -> None:
     """All digits emerging, as a strip and in motion, and the comparisons of 3 and 9."""
     records = load_records(folder)
     images.mkdir(parents=True, exist_ok=True)
-    plot_emergence(records).savefig(images / "emergence.png", dpi=100)
+    save_picture(plot_emergence(records), images / "emergence.png")
     save_emergence(records, images / "emergence.gif")
     for digit in records.keys() & {3, 9}:
-        plot_comparison(records[digit]).savefig(images / f"comparison_{digit}.png", dpi=100)
+        save_picture(plot_comparison(records[digit]), images / f"comparison_{digit}.png")
 
 
 def summarise(record: AttackRecord) -> str:

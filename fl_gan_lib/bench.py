@@ -23,11 +23,12 @@ import torch
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from fl_gan_lib import archives
 from fl_gan_lib.attack import GANAttacker, run_attack, split_participants
 from fl_gan_lib.baselines import run_oracle
 from fl_gan_lib.data import ImageDataset, load_dataset, partition_iid
 from fl_gan_lib.federation import Client, _batches, federate, seeded
-from fl_gan_lib.figures import plot_costs
+from fl_gan_lib.figures import plot_costs, save_picture
 from fl_gan_lib.models import Classifier
 
 RECORDS = Path(__file__).parents[1] / "notebooks" / "runs"
@@ -408,10 +409,10 @@ def bench(
                 curves.append(row.pop("curve") | {"title": f"{row['what']}: {row['ours']:.3g} {row['unit']}"})
             rows.append(row)
         table = pd.DataFrame(rows, columns=COLUMNS)
-        table.round(4).to_csv(folder / "bench.csv", index=False)
-        (folder / "bench.md").write_text(_page(table), encoding="utf-8")
+        archives.replace(folder / "bench.csv", table.round(4).to_csv(index=False).encode())
+        archives.replace(folder / "bench.md", _page(table).encode())
         if curves:
-            plot_costs(curves).savefig(images / "bench.png", dpi=100)
+            save_picture(plot_costs(curves), images / "bench.png")
     return table
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
+from fl_gan_lib import archives
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker, build_federation, check_rounds, run_attack
 from fl_gan_lib.baselines import invert, run_oracle, train_honest
 from fl_gan_lib.data import load_dataset, to_uint8
@@ -216,17 +218,19 @@ def sweep(
         for key, (metrics, images) in tqdm(results, "runs", len(wanted), unit="run"):
             kept = (metrics.tail(1) if last_round_only else metrics).round(4)
             rows.append(kept.assign(**dict(zip(columns, key, strict=True))))
-            _write(partial_path, partial(pd.concat(rows).to_csv, index=False))
             if key in names and len(images):
                 shown[names[key]] = images
-                _write(gallery, partial(np.savez_compressed, **shown))
+                buffer = io.BytesIO()
+                np.savez_compressed(buffer, **shown)
+                archives.replace(gallery, buffer.getvalue())
+            archives.replace(partial_path, pd.concat(rows).to_csv(index=False).encode())
     table = pd.concat(rows).sort_values([*columns, "round"])
     table = table[columns + [column for column in table if column not in columns]]
     if path.exists():
         old = pd.read_csv(path)
         others = [key not in jobs for key in old[columns].itertuples(index=False, name=None)]
         table = pd.concat([old[others], table]).sort_values([*columns, "round"])
-    _write(path, partial(table.to_csv, index=False))
+    archives.replace(path, table.to_csv(index=False).encode())
     partial_path.unlink()
     return table
 
@@ -247,14 +251,6 @@ def _results(
                 yield running[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    """Replace the file at `path` only when all of the new one is written."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("wb") as file:
-        write(file)
-    unfinished.replace(path)
 
 
 def _keys(rows: pd.DataFrame, columns: list[str]) -> set[tuple]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
+from fl_gan_lib import archives
 from fl_gan_lib.records import AttackRecord
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -31,6 +33,13 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
         top, left = 30 * (index // columns) + 2, 30 * (index % columns) + 2
         canvas[top : top + 28, left : left + 28] = image
     return canvas
+
+
+def save_picture(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, 100 dots an inch; an existing file is replaced only by a complete one."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    archives.replace(path, buffer.getvalue())
 
 
 def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Figure:
@@ -127,7 +136,9 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
         ImageDraw.Draw(picture).text((8, 80), text, fill=0, font=ImageFont.load_default(size=18))
         frames.append(picture.quantize(16))  # sixteen greys are enough for digits
     durations = [250] * (len(frames) - 1) + [3000]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    archives.replace(path, buffer.getvalue())
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:

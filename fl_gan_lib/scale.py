@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from fl_gan_lib import archives
 from fl_gan_lib.attack import run_attack
 from fl_gan_lib.experiments import attack, sweep
 from fl_gan_lib.flower_local import simulate
@@ -51,7 +52,7 @@ def compare_engines(
         for engine, record in (("Flower", flower), ("federate", plain)):
             rows.append({"nodes": count, "engine": engine, "repeat": repeat} | _cost(record))
     table = pd.DataFrame(rows).round(4)
-    table.to_csv(path, index=False)
+    archives.replace(path, table.to_csv(index=False).encode())
     return table
 
 
