@@ -305,7 +305,9 @@ def test_errors_say_nothing_of_the_computer(viewer):
 
 
 @pytest.mark.parametrize(
-    "nonsense", [(2**50).to_bytes(8, "little") * 3, b"", b"x", b"\xff" * 64, message("shell", "x", {})[:-9], "{}", "["]
+    "nonsense",
+    [(2**50).to_bytes(8, "little") * 3, b"", b"x", b"\xff" * 64, message("shell", "x", {})[:-9], "{}", "["],
+    ids=["a huge count", "nothing", "a byte", "ones", "half a message", "an object", "half an object"],
 )
 def test_nonsense_does_not_stop_the_server(alone, kernel, nonsense):
     with contextlib.closing(alone.connect(kernel)) as viewer:
