@@ -171,9 +171,10 @@ def _mend_mnist(raw: Path, fault: Exception) -> list[np.ndarray]:
                 socket.setdefaulttimeout(timeout)
                 shutil.rmtree(unfinished, ignore_errors=True)
     except (OSError, RuntimeError, ValueError, HTTPException) as error:
-        kind = FileNotFoundError if isinstance(fault, FileNotFoundError) else ValueError
-        raise kind(
-            f"{fault}, and MNIST could not be downloaded into {raw} ({' '.join(str(error).split())}); nothing was "
+        missing = isinstance(fault, FileNotFoundError)
+        what = f"MNIST is not in {raw}, {Path(fault.filename).name} for one" if missing else fault
+        raise (FileNotFoundError if missing else ValueError)(
+            f"{what}, and MNIST could not be downloaded into {raw} ({' '.join(str(error).split())}); nothing was "
             "deleted there. Run again where there is a network, set FL_GAN_DATA to a folder that holds MNIST/raw/ with "
             "the four original files, unpacked, or use the data set 'mnist-5k', which needs no download"
         ) from error
