@@ -47,8 +47,14 @@ def simulate(
 
     Raises:
         ValueError: the target is no digit.
-        RuntimeError: the run has failed, or left no record; the last lines of its log are in the message.
+        RuntimeError: the run has failed, or left no record; the last lines of its log are in the message. Or Python's
+            path has a space in it, which Ray cannot bear.
     """
+    if " " in sys.executable:
+        raise RuntimeError(
+            f"Ray, with which Flower simulates, starts nothing if Python's path has a space ({sys.executable}): "
+            "put the environment into a folder without one, or give each node a process of its own (`deploy`)"
+        )
     output = Path(output).resolve()
     home, settings = output / "flower", _settings(target, output, num_nodes, config)
     federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1"

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 import time
 from contextlib import ExitStack
 
@@ -102,3 +103,10 @@ def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
         make_keys(folder)
     with pytest.raises(ValueError, match="num_nodes is 0"):
         make_keys(tmp_path / "others", num_nodes=0)
+
+
+def test_a_python_in_a_folder_with_a_space_is_named_before_anything_is_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", "/my environment/bin/python")
+    with pytest.raises(RuntimeError, match=r"Python's path has a space \(/my environment/bin/python\): .*deploy"):
+        simulate(output=tmp_path, progress=False)
+    assert not (tmp_path / "flower").exists()
