@@ -191,7 +191,7 @@ def _page(records: Mapping[int, AttackRecord]) -> str:
 {_SCRIPT.read_text(encoding="utf-8")}
 const page = document.getElementById("{name}");
 setTimeout(() => {{
-  if (!page.isConnected) return;
+  if (!page?.isConnected) return;
   page.querySelector("p").remove();
   mount(page, JSON.parse(page.querySelector("script[type='application/json']").textContent), null);
 }}, document.getElementById("jupyter-config-data") ? 5000 : 0);
