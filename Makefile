@@ -58,9 +58,9 @@ endif
 attack: $(READY)
 	@mkdir -p "$(OUT)" "$(PICTURES)" && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
 	picture=$$(cd "$(PICTURES)" && pwd)/comparison_$(DIGIT).png && \
-	$(BIN)/papermill notebooks/03_gan_attack.ipynb "$$notebook" --cwd notebooks --no-progress-bar --stdout-file - \
+	$(BIN)/papermill notebooks/03_gan_attack.ipynb "$$out/unfinished_$(DIGIT).ipynb" --cwd notebooks --no-progress-bar --stdout-file - \
 		-p target $(DIGIT) -p dataset $(DATASET) -p rounds $(or $(ROUNDS),None) -p seed $(SEED) \
-		-p output "$$out" -p picture "$$picture" && \
+		-p output "$$out" -p picture "$$picture" && mv "$$out/unfinished_$(DIGIT).ipynb" "$$notebook" && \
 	echo && $(BIN)/python -m fl_gan_lib summary "$$out/attack_$(DIGIT).npz" && \
 	echo "Look at: $(PICTURES)/comparison_$(DIGIT).png, and the executed notebook $$notebook"
 

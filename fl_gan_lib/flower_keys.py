@@ -48,7 +48,6 @@ def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int =
     root = _certificate(issuer, authority, issuer, authority, [x509.BasicConstraints(ca=True, path_length=0)])
     names = x509.SubjectAlternativeName([_general_name(host) for host in (*hosts, *LOCAL_HOSTS)])
     leaf = _certificate(_name("fl-gan-lab server"), server, issuer, authority, [names])
-    _write(folder / "ca.crt", root.public_bytes(Encoding.PEM))
     _write(folder / "server.crt", leaf.public_bytes(Encoding.PEM))
     _write(folder / "server.key", server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     for number in range(num_nodes):
@@ -56,6 +55,8 @@ def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int =
         _write(folder / f"node_{number}", node.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         public = node.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
         _write(folder / f"node_{number}.pub", public)
+    # The last one, for it says that all are there: a call that was interrupted can be repeated.
+    _write(folder / "ca.crt", root.public_bytes(Encoding.PEM))
     return folder
 
 

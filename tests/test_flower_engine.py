@@ -14,6 +14,7 @@ import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
 
+from fl_gan_lib import flower_keys
 from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower_keys import make_keys
 from fl_gan_lib.flower_local import connect, deploy, deployment, run, simulate, superlink, supernode
@@ -103,6 +104,23 @@ def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
         make_keys(folder)
     with pytest.raises(ValueError, match="num_nodes is 0"):
         make_keys(tmp_path / "others", num_nodes=0)
+
+
+def test_keys_that_were_not_all_written_are_made_again(monkeypatch, tmp_path):
+    names = []
+
+    def full(path, content):
+        names.append(path.name)
+        if len(names) == 5:
+            raise OSError("no space left on device")
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(flower_keys, "_write", full)
+        make_keys(tmp_path)
+    assert len(names) == 5
+    make_keys(tmp_path)
+    assert (tmp_path / "node_1.pub").stat().st_size > 0
 
 
 def test_a_python_in_a_folder_with_a_space_is_named_before_anything_is_started(monkeypatch, tmp_path):
