@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import nbformat
+import psutil
 import pytest
 import websocket
 from nbformat import v4
@@ -69,8 +70,8 @@ def test_only_other_computers_need_a_token(ip, alone):
 class Site:
     """A running demo, asked for paths as they are: nothing cleans them up on the way."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, pid: int) -> None:
+        self.address, self.pid = address, pid
         parts = urlsplit(address)
         self.host, self.tls = f"127.0.0.1:{parts.port}", parts.scheme == "https"
         self.token = parts.query.removeprefix("token=")
@@ -116,7 +117,7 @@ def running(*options: str, log: Path) -> Iterator[Site]:
         while not (found := re.search(r"running at:\n(http\S+)", log.read_text())):
             assert server.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        yield Site(found[1])
+        yield Site(found[1], server.pid)
     finally:
         server.terminate()
         server.wait(30)
@@ -366,6 +367,23 @@ def test_there_are_no_more_viewers_than_allowed(alone, kernel):
     assert {page.status for page in pages} <= {200, 503} and sum(page.status == 200 for page in pages) < MOST_VIEWERS
     refused = next(page for page in pages if page.status == 503)
     assert f"{MOST_VIEWERS} viewers are here already" in refused.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mend is for glibc")
+def test_the_server_gives_back_what_viewers_needed(tmp_path):
+    def come_and_go(number: int) -> float:
+        """The server's own memory, in MB, when that many viewers have left."""
+        for _ in range(number):
+            page = site.ask("GET", "/")
+            secret = re.search("_xsrf=[^;]+", str(page.headers))[0]
+            form = {"Cookie": secret, "Content-Type": "application/x-www-form-urlencoded"}
+            left = site.ask("POST", f"/voila/api/shutdown/{kernel_of(page.text)}", secret.encode(), **form)
+            assert left.status == 204
+        time.sleep(7)
+        return psutil.Process(site.pid).memory_full_info().uss / 1e6
+
+    with running(log=tmp_path / "log") as site:
+        assert come_and_go(2) + 8 > come_and_go(8)  # without giving back: 15 to 18 more
 
 
 def test_a_class_needs_the_token_that_is_printed(shared):
