@@ -39,7 +39,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWER := $(VENV)/.flower
 # Whoever wants the results elsewhere may have no right to write here.
-PICTURES = $(if $(filter out,$(OUT)),img,$(OUT))
+PICTURES = $(if $(subst x-out,,x-$(OUT)),$(OUT),img)
 
 # Jupyter, IPython and matplotlib write into a home folder: where there is none, into one for this command.
 ifneq ($(shell [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo usable),usable)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Mapping
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ class GANAttacker(Client):
     def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
         """As for a `Client`, and the generator."""
         super().load_state_dict(state, global_model)
+        self.generator.to(next(global_model.parameters()).device)
         self.generator.load_state_dict(state["generator"])
 
     def _mix(self) -> tuple[Tensor, Tensor]:
@@ -253,7 +255,7 @@ def run_attack(
     With a `path` the run can be interrupted at any moment, also by a crash or `kill -9`, and goes on where it was when
     it is called again with the same arguments: no more than the round in hand is lost, and the record ends in the same
     bits as without the interruption. Until it is finished, what that needs is in a file of the same name that ends in
-    `.partial` (some 2 MB a client, written after each round).
+    `.partial` (some 2 MB a client, written after each round, for which all of them come into memory).
 
     Args:
         target: the digit that the attacker lacks and wants, 0 to 9.
@@ -270,7 +272,7 @@ def run_attack(
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most, see `recording.snapshot_rounds`.
         watch: called after each round with its number and, where the round was recorded, the record so far.
-        path: the file that the record goes to; by default none, and the caller saves it.
+        path: the file that the record goes to, *.npz; by default none, and the caller saves it.
         options: as for `build_federation`, for another split, model, attacker or protocol.
 
     Returns:
@@ -283,7 +285,8 @@ def run_attack(
             disk) there is a warning, and the run goes on.
         federation.FederationError: in a round, no client has sent an update that can be used.
     """
-    rounds = check_rounds(rounds)
+    # NumPy's integers do not go into a record.
+    rounds, target, seed = check_rounds(rounds), check_digit(target), index(seed)
     train, test = load_dataset(dataset)
     options["num_honest"] = num_honest
     model, clients = build_federation(
@@ -330,8 +333,8 @@ def _describe(value: object) -> str:
 
 
 def check_rounds(rounds: int | None) -> int:
-    """The number of rounds, by default 200; raises a ValueError if it is less than 1."""
-    rounds = DEFAULT_ROUNDS if rounds is None else rounds
+    """The number of rounds, by default 200; raises a ValueError if it is less than 1, a TypeError if not whole."""
+    rounds = DEFAULT_ROUNDS if rounds is None else index(rounds)
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}: it must be at least 1")
     return rounds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterator
+from operator import index
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def run_oracle(
     after each (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss). Arguments, result and errors are
     those of `run_attack`.
     """
-    check_digit(target)
+    target, seed = check_digit(target), index(seed)
     rounds = count_active_rounds(check_rounds(rounds))
     train, _ = load_dataset(dataset)
     private = train.images_of(target).to(pick_device(device))

@@ -39,19 +39,21 @@ def run_with_checkpoints(
 
     Args:
         run: called with how far the run has come, and what to call after each round; returns the record.
-        path: of the record. What is needed to go on is beside it, in a file that ends in `.partial`, until the record
-            reaches as far as `config["rounds"]`.
+        path: of the record, *.npz. What is needed to go on is beside it, in a file that ends in `.partial`, until the
+            record reaches as far as `config["rounds"]`. A record that reaches further is not replaced by a shorter one.
         config: what tells this run from others; JSON values only.
         model: the global model, before the first round.
         clients: all of them, before the first round.
 
     Raises:
-        ValueError: there is an unfinished run with another config, or a damaged one.
+        ValueError: there is an unfinished run with another config, or a damaged one, or `path` does not end in .npz.
         OSError: nothing can be written there.
     """
     path = Path(path)
+    if path.suffix != ".npz":
+        raise ValueError(f"path is {path}: the name of a record must end in .npz")
     unfinished = path.with_suffix(".partial")
-    with _alone(path):
+    with _alone(path, unfinished):
         start = Progress()
         if unfinished.exists():
             start = load_checkpoint(unfinished, config=config, model=model, clients=clients)
@@ -72,6 +74,9 @@ def run_with_checkpoints(
                 )
 
         record = run(start, keep)
+        if record.rounds[-1] < min(config["rounds"], _last_round(path)):
+            tqdm.write(f"{path} stays as it is, for it reaches further; {unfinished} has the run so far")
+            return record
         try:
             record.save(path)
         except OSError as error:
@@ -86,6 +91,8 @@ def save_checkpoint(
     path: Path, progress: Progress, *, config: Mapping[str, Any], model: nn.Module, clients: Sequence[Client]
 ) -> None:
     """Write the state of a run to `path`, some 2 MB a client; an older one is replaced only by a complete one.
+
+    What clients had set aside (`Client.set_aside`) is in memory again afterwards, until their next turns.
 
     Raises:
         OSError: it could not be written; the older one is whole.
@@ -129,9 +136,17 @@ def load_checkpoint(path: Path, *, config: Mapping[str, Any], model: nn.Module, 
     return progress
 
 
+def _last_round(path: Path) -> int:
+    """Of the record that is there; 0 if none is, or a damaged one."""
+    try:
+        return int(AttackRecord.load(path).rounds[-1])
+    except (OSError, ValueError):
+        return 0
+
+
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Nobody else writes to `path` meanwhile; what a killed process has left half-written is cleared away."""
+def _alone(path: Path, unfinished: Path) -> Iterator[None]:
+    """Nobody else writes to them meanwhile; what a killed process has left half-written is cleared away."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.stem}.lock"))
     try:
@@ -139,8 +154,9 @@ def _alone(path: Path) -> Iterator[None]:
     except Timeout:
         raise ValueError(f"another process is writing {path}: wait until it has ended, or give another path") from None
     try:
-        for half_written in path.parent.glob(f".{escape(path.stem)}.*.tmp"):
-            half_written.unlink()
+        for name in (path.name, unfinished.name):
+            for half_written in path.parent.glob(f".{escape(name)}.*.tmp"):
+                half_written.unlink(missing_ok=True)
         yield
     finally:
         lock.release()

@@ -115,10 +115,10 @@ class TrimmedMean:
 
     Attributes:
         num_clients: how many take part.
-        num_trimmed: values left out at either end, at least 1.
+        num_trimmed: values left out at either end, at least 1; where fewer updates come, as many as leave something.
 
     Raises:
-        ValueError: nothing would be left, or (when called) another number of clients took part.
+        ValueError: nothing would be left, or (when called) nothing can be left out, as there are fewer than 3 updates.
     """
 
     num_clients: int
@@ -132,8 +132,11 @@ class TrimmedMean:
             )
 
     def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        stacks = _stack(updates, self.num_clients)
-        kept = slice(self.num_trimmed, self.num_clients - self.num_trimmed)
+        num_updates, stacks = _stack(updates)
+        if num_updates < 3:
+            raise ValueError(f"{num_updates} updates can be used: a trimmed mean needs at least 3")
+        num_trimmed = min(self.num_trimmed, (num_updates - 1) // 2)
+        kept = slice(num_trimmed, num_updates - num_trimmed)
         return {name: stack.sort(0).values[kept].mean(0) for name, stack in stacks.items()}
 
 
@@ -155,7 +158,7 @@ class Krum:
         num_malicious: how many of them may be hostile, f; n must be at least 2 f + 3.
 
     Raises:
-        ValueError: the clients are too few, or (when called) another number of them took part.
+        ValueError: the clients are too few, or (when called) those whose updates can be used are.
     """
 
     num_clients: int
@@ -164,23 +167,28 @@ class Krum:
     def __post_init__(self) -> None:
         if self.num_malicious < 1:
             raise ValueError(f"num_malicious is {self.num_malicious}: it must be at least 1")
-        if self.num_clients < 2 * self.num_malicious + 3:
-            raise ValueError(
-                f"Krum against {self.num_malicious} hostile clients needs at least {2 * self.num_malicious + 3} "
-                f"clients, and there are {self.num_clients}"
-            )
+        self._check_number(self.num_clients)
 
     def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        stacks = _stack(updates, self.num_clients)
+        num_updates, stacks = _stack(updates)
+        self._check_number(num_updates)
         flat = torch.cat([stack.flatten(1) for stack in stacks.values()], dim=1)
         # From each to its n - f - 2 nearest; the nearest of all is itself.
-        nearest = torch.cdist(flat, flat).square().sort(1).values[:, 1 : self.num_clients - self.num_malicious - 1]
+        # By the quicker way, of products of matrices, huge weights make NaN, which then counts as the least.
+        distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
+        nearest = distances.square().sort(1).values[:, 1 : num_updates - self.num_malicious - 1]
         chosen = nearest.sum(1).argmin()
         return {name: stack[chosen] for name, stack in stacks.items()}
 
+    def _check_number(self, number: int) -> None:
+        if number < 2 * self.num_malicious + 3:
+            raise ValueError(
+                f"Krum against {self.num_malicious} hostile clients needs at least {2 * self.num_malicious + 3} "
+                f"clients, and there are {number}"
+            )
 
-def _stack(updates: Iterable[Update], num_clients: int) -> dict[str, Tensor]:
+
+def _stack(updates: Iterable[Update]) -> tuple[int, dict[str, Tensor]]:
+    """How many updates there are, and each tensor of all of them."""
     states = [update.state for update in updates]
-    if len(states) != num_clients:
-        raise ValueError(f"this aggregation was made for {num_clients} clients, and {len(states)} took part")
-    return {name: torch.stack([state[name] for state in states]) for name in states[0]}
+    return len(states), {name: torch.stack([state[name] for state in states]) for name in states[0]}

@@ -244,7 +244,7 @@ def _is_from_the_explorer(message: bytes | str) -> bool:
     try:
         channel, (header, _, _, content) = deserialize_msg_from_ws_v1(message)
         kind, content = json.loads(header)["msg_type"], json.loads(content)
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, RecursionError, TypeError, ValueError):
         return False
     match channel, kind, content:
         case "shell", "kernel_info_request" | "comm_info_request" | "comm_close", _:
@@ -260,7 +260,7 @@ def _is_from_the_explorer(message: bytes | str) -> bool:
 def _prepare(handler: RequestHandler, *, notebook: NotebookNode, cwd: str) -> NotebookNode:
     """The notebook as a page that says when it is there and when it is left."""
     # Reading it sets the cookie without which Voila's page may not end its kernel.
-    assert handler.xsrf_token
+    _ = handler.xsrf_token
     return NotebookNode(notebook | {"cells": [v4.new_markdown_cell(_PULSE), *map(_keep_picture, notebook.cells)]})
 
 

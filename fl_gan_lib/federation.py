@@ -166,7 +166,7 @@ class Client:
 
         The client takes it back by itself when it needs it. Without room on the disk it stays in memory.
         """
-        if self._model is None:
+        if self._model is None or self._aside is not None:
             return
         self._model.zero_grad()  # gradients need not last
         path = Path(folder.name) / str(id(self))
@@ -273,7 +273,7 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     if not sums:
         raise ValueError("there is no update to average: at least one client must take part")
     means = {name: tensor / total for name, tensor in sums.items()}
-    dtypes = {name: dtype for name, (_, dtype) in kinds.items()}
+    dtypes = {name: dtype for name, (_, dtype, *_) in kinds.items()}
     return {
         name: (mean if dtypes[name].is_floating_point else mean.round()).to(dtypes[name])
         for name, mean in means.items()
@@ -283,13 +283,14 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
 def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
     """Raise a ValueError that says what is wrong, unless `update` can go into a global model of that `state`.
 
-    It must have the same names, shapes and types, no NaN or infinity, and claim 1 to `MAX_EXAMPLES` examples.
+    It must have the same names, shapes, types, layouts and devices, no NaN or infinity, and claim 1 to `MAX_EXAMPLES`
+    examples.
     """
     claimed = update.num_examples
     if isinstance(claimed, bool) or not isinstance(claimed, Integral) or not 1 <= claimed <= MAX_EXAMPLES:
         raise ValueError(f"it claims {claimed!r} examples, and must claim a whole number from 1 to {MAX_EXAMPLES:,}")
     if wrong := _differing(_kinds(update.state), _kinds(state)):
-        raise ValueError(f"it differs from the global model in the names, shapes or types of {wrong}")
+        raise ValueError(f"it differs from the global model in the names, shapes, types, layouts or devices of {wrong}")
     # The sum raises the suspicion in a fifth of the time; that of large numbers may be wrong.
     suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
     if wrong := [name for name, tensor in suspects.items() if not tensor.isfinite().all()]:
@@ -297,7 +298,7 @@ def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
 
 
 def _kinds(state: Mapping[str, Tensor]) -> dict[str, tuple]:
-    return {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    return {name: (tensor.shape, tensor.dtype, tensor.layout, tensor.device) for name, tensor in state.items()}
 
 
 def _differing(kinds: Mapping[str, tuple], expected: Mapping[str, tuple]) -> list[str]:
@@ -348,6 +349,7 @@ def federate(
     Raises:
         ValueError: there is no client, or no round, or a number is out of range.
         FederationError: in a round, no client has sent an update that can be used; `model` is as after the last one.
+        Exception: whatever `aggregate` or `evaluate` raises.
     """
     if not clients:
         raise ValueError("a federation needs at least one client")
@@ -417,17 +419,14 @@ class _Turns:
     def take(
         self, model: nn.Module, drawn: Iterable[int], round: int, metrics: list[dict[str, float]], faults: list[Fault]
     ) -> Iterator[Update]:
-        state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for index in drawn:
             try:
                 update = self._take(index, model, round)
-                check_update(update, state)
-                model.load_state_dict(state)  # whatever the client has done to it
-            except Exception as error:  # a client is somebody else's code
+                check_update(update, model.state_dict())
+            except (Exception, SystemExit) as error:  # a client is somebody else's code
                 reason = str(error) if isinstance(error, ValueError | TimeoutError) else f"{error!r}"
                 faults.append(Fault(round, index, reason))
                 warnings.warn(f"left out: {faults[-1]}", RuntimeWarning, stacklevel=2)
-                model.load_state_dict(state)
                 continue
             self._set_aside(index)
             metrics.append(update.metrics)
@@ -435,12 +434,12 @@ class _Turns:
 
     def _take(self, index: int, model: nn.Module, round: int) -> Update:
         client = self.clients[index]
+        received = copy.deepcopy(model)  # whatever the client does to it, and whenever
         if self._timeout is None:
             with seeded(self.seed, round, index):
-                return client.fit(model, round)
+                return client.fit(received, round)
         if index in self._busy and not self._busy[index].done():
             raise TimeoutError("it has not come back from an earlier round")
-        received = copy.deepcopy(model)  # which it may go on with when the others have left it behind
         with seeded(self.seed, round, index):
             thread, self._busy[index] = _start(lambda: client.fit(received, round))
             try:

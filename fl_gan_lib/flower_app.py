@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import wraps
 from logging import INFO, WARNING
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -131,49 +132,65 @@ def serve(grid: Grid, context: Context) -> None:
     seconds, num_bytes = 0.0, 0
     for number in range(1, run.rounds + 1):
         start = time.perf_counter()
-        replies = _ask(grid, run, "train", model, {"round": number})
-        model.load_state_dict(fedavg(map(_update, replies)))
+        updates = _ask(grid, run, "train", model, {"round": number})
+        model.load_state_dict(fedavg(updates))
         seconds += time.perf_counter() - start
-        num_bytes += 2 * sum(reply["arrays"].count_bytes() for reply in replies)
+        num_bytes += 2 * len(updates) * ArrayRecord(model.state_dict()).count_bytes()
         words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"
         if number in recorded:
             now = {"round": number, "seconds": seconds, "bytes": num_bytes}
-            accuracies = [reply["metrics"]["accuracy"] for reply in _ask(grid, run, "evaluate", model, now)]
+            accuracies = _ask(grid, run, "evaluate", model, now)
             words += f", accuracy {sum(accuracies) / len(accuracies):.3f}"
         log(INFO, words)
 
 
-def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[RecordDict]:
-    """The replies that can be used, in the order of `build_federation`; `now` is told to all nodes."""
+def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[Any]:
+    """The answers that can be used, in the order of `build_federation`; `now` is told to all nodes.
+
+    To "train" they are updates, to "evaluate" accuracies.
+    """
     number = now["round"]
     content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "config": ConfigRecord(now)})
     nodes = _connected(grid, run, number)
     messages = [Message(content, dst_node_id=node, message_type=kind, group_id=str(number)) for node in nodes]
-    replies, faults = [], []
+    answers, faults = [], []
     for reply in grid.send_and_receive(messages, timeout=run.wait):
         try:
             if reply.has_error():
                 raise ValueError(reply.error.reason)
-            if kind == "train":
-                check_update(_update(reply.content), model.state_dict())
-        except ValueError as error:
-            faults.append(f"node {reply.metadata.src_node_id}: {error}")
-        else:
-            replies.append(reply.content)
-    if missing := len(nodes) - len(replies) - len(faults):
+            turn = reply.content["metrics"]["turn"]
+            if not isinstance(turn, int):
+                raise ValueError(f"its turn is {turn!r}, which is no number")
+            answers.append((turn, _READ[kind](reply.content, model)))
+        except Exception as error:  # a node is somebody else's computer
+            reason = str(error) if isinstance(error, ValueError) else f"{error!r}"
+            faults.append(f"node {reply.metadata.src_node_id}: {reason}")
+    if missing := len(nodes) - len(answers) - len(faults):
         faults.append(f"{missing} of {len(nodes)} nodes have not answered within {run.wait:.0f} s")
-    turns = [reply["metrics"]["turn"] for reply in replies]
-    if len(set(turns)) < len(turns):
+    turns = {turn for turn, _ in answers}
+    if len(turns) < len(answers):
         faults.append("several nodes have the same partition-id")
     for fault in faults:
         log(WARNING, "round %d: %s", number, fault)
-    if not replies or (faults and number == 1):
+    if not answers or (faults and number == 1):
         raise RuntimeError(f"round {number} cannot go on: {'; '.join(faults)}")
-    return sorted(replies, key=lambda reply: reply["metrics"]["turn"])
+    return [answer for _, answer in sorted(answers, key=itemgetter(0))]
 
 
-def _update(reply: RecordDict) -> Update:
-    return Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"])
+def _read_update(reply: RecordDict, model: nn.Module) -> Update:
+    update = Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"])
+    check_update(update, model.state_dict())
+    return update
+
+
+def _read_accuracy(reply: RecordDict, model: nn.Module) -> float:
+    value = float(reply["metrics"]["accuracy"])
+    if not 0 <= value <= 1:
+        raise ValueError(f"it claims an accuracy of {value}")
+    return value
+
+
+_READ = {"train": _read_update, "evaluate": _read_accuracy}
 
 
 def _connected(grid: Grid, run: Run, number: int) -> list[int]:
@@ -202,7 +219,7 @@ def _refusing(handle: Handle) -> Handle:
     def refuse(message: Message, context: Context) -> Message:
         try:
             return handle(message, context)
-        except (ValueError, FileNotFoundError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError) as error:
             return Message(Error(code=0, reason=str(error)), reply_to=message)
 
     return refuse

@@ -30,11 +30,15 @@ def start_attack(
         target: the digit, 0 to 9.
         path: of the record.
         rounds: of the attack.
-        report: called from another thread, after each round and at the end, with `running` (bool), `round` (None
-            before the first), `rounds`, `message` (in words), and `saved` (bool, whether there is more in the record).
+        report: called from another thread, at first, after each round and at the end, with `running` (bool), `round`
+            (None before the first), `rounds`, `message` (in words), and after a round `saved` (bool, whether there is
+            more in the record).
 
     Returns:
         A function that stops the attack; the record reaches as far as the last recorded round.
+
+    Raises:
+        OSError: this computer can start no further process.
     """
     command = [sys.executable, "-m", "fl_gan_lib", "live", str(target), str(path), "--rounds", str(rounds)]
     threads = str(max(1, (os.cpu_count() or 2) - 1))
@@ -56,6 +60,8 @@ def start_attack(
             try:
                 news = json.loads(line)
             except json.JSONDecodeError:
+                news = None
+            if not isinstance(news, dict):
                 last_line = line.strip() or last_line
                 continue
             kept = news["round"] if news["saved"] else kept
@@ -80,8 +86,6 @@ def start_attack(
 
 def attack_live(target: int, path: Path, *, rounds: int) -> None:
     """The other end of `start_attack`: a line of JSON for each round, and the record saved as it grows."""
-    from fl_gan_lib.attack import run_attack  # needs torch, which the caller of `start_attack` does without
-
     # A demo in the background of a script (`make demo &`) passes on that interrupts are ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +94,7 @@ def attack_live(target: int, path: Path, *, rounds: int) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         sys.exit("another live attack is running on this computer: wait until it has ended, or stop it")
+    from fl_gan_lib.attack import run_attack  # torch is large: only one process has it
 
     def watch(round: int, record: AttackRecord | None) -> None:
         if record is not None:

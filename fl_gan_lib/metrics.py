@@ -8,6 +8,7 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -225,10 +226,11 @@ def evaluate_samples(
     }
 
 
-def check_digit(digit: int) -> None:
-    """Raise a ValueError unless `digit` is 0 to 9."""
-    if digit not in range(NUM_DIGITS):
+def check_digit(digit: int) -> int:
+    """The digit; raises a ValueError unless it is a whole number from 0 to 9."""
+    if isinstance(digit, bool) or not isinstance(digit, Integral) or digit not in range(NUM_DIGITS):
         raise ValueError(f"the target is {digit!r}: it must be a digit from 0 to 9")
+    return int(digit)
 
 
 def _reference_images(train: ImageDataset, test: ImageDataset, digit: int, dataset: str) -> Tensor:

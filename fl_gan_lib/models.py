@@ -118,7 +118,7 @@ class AveragedGenerator:
         """One step that makes `discriminator` read the fakes as `target`."""
         device = next(discriminator.parameters()).device
         if next(self.model.parameters()).device != device:
-            self.model.to(device), self.average.to(device)
+            self.to(device)
         logits = discriminator(self.model(torch.randn(BATCH_SIZE, LATENT_DIM, device=device)))
         loss = F.cross_entropy(logits, torch.full((BATCH_SIZE,), target, device=device))
         self._optimizer.zero_grad()
@@ -126,6 +126,10 @@ class AveragedGenerator:
         self._optimizer.step()
         self._schedule.step()
         self.average.update_parameters(self.model)
+
+    def to(self, device: torch.device) -> None:
+        """Move the networks; the optimiser's state follows only if it is loaded, or made, afterwards."""
+        self.model.to(device), self.average.to(device)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on."""

@@ -9,6 +9,7 @@ import math
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +107,14 @@ class Explorer(anywidget.AnyWidget):
 
         def report(progress: dict[str, Any]) -> None:
             if progress.pop("saved", False):
-                self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
+                with suppress(OSError, ValueError):  # somebody has deleted it: the next round brings another
+                    self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
             self.live = progress
 
-        self._stop = start_attack(digit, path, report=report)
+        try:
+            self._stop = start_attack(digit, path, report=report)
+        except OSError as error:
+            self.live = {"running": False, "message": f"The attack did not start: {error}"}
 
     def stop(self) -> None:
         """Stop the live attack; its record reaches as far as the last recorded round."""

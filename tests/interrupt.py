@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,15 @@ def start(run: Callable[[], object]) -> int:
     process = os.fork()
     if process == 0:
         with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1), os.dup2(nowhere.fileno(), 2)
+            os.dup2(nowhere.fileno(), 1)
         try:
             run()
-        finally:
-            os._exit(0)
+        except KeyboardInterrupt:
+            pass
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     return process
 
 
@@ -78,7 +83,8 @@ def main(num_kills: int) -> None:
                 counts["while writing"] += bool(list(folder.glob(".*.tmp")))
                 os.kill(process, signal.SIGKILL if way == "kill -9" else signal.SIGINT)
                 counts[way] += 1
-            os.waitpid(process, 0)
+            if os.WEXITSTATUS(os.waitpid(process, 0)[1]):
+                sys.exit("a run has failed: see above")
             announced = [int(line) for line in log.read_text().split()] if log.exists() else []
             if announced and announced[0] != done + 1:
                 sys.exit(f"it went on with round {announced[0]}, and round {done} was in the file")

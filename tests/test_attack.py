@@ -13,9 +13,10 @@ from fl_gan_lib.data import from_uint8, load_dataset
 from fl_gan_lib.defences import WithholdingClient
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
-from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier
 from fl_gan_lib.privacy import PrivateMean
 from fl_gan_lib.recording import snapshot_rounds
+from fl_gan_lib.records import AttackRecord
 
 
 @pytest.fixture
@@ -149,7 +150,7 @@ def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"target": 10}, "digit from 0 to 9"),
+        *(({"target": target}, "digit from 0 to 9") for target in (10, 3.0, True, "3", None)),
         ({"rounds": 0}, "rounds is 0"),
         ({"dataset": "cifar"}, "unknown data set"),
         ({"num_honest": 0}, "num_honest is 0"),
@@ -166,6 +167,20 @@ def test_bad_arguments_are_refused_before_any_training(arguments, message, monke
     monkeypatch.setattr(Client, "fit", lambda *_: pytest.fail("training has begun"))
     with pytest.raises(ValueError, match=message):
         run_attack(**({"rounds": 1, "progress": False} | arguments))
+
+
+def test_numbers_of_numpy_go_into_the_record(tmp_path):
+    record = run_attack(np.int64(3), rounds=np.int32(1), seed=np.int64(0), progress=False, path=tmp_path / "a.npz")
+    assert AttackRecord.load(tmp_path / "a.npz").config == record.config
+
+
+def test_a_generator_that_goes_on_is_on_the_federations_device_before_its_optimiser_is(own_images, monkeypatch):
+    attacker = GANAttacker(own_images, 3, num_rounds=2)
+    steps = []
+    monkeypatch.setattr(AveragedGenerator, "to", lambda _, device: steps.append(device.type))
+    monkeypatch.setattr(AveragedGenerator, "load_state_dict", lambda *_: steps.append("load"))
+    attacker.load_state_dict(attacker.state_dict(), Classifier().to("meta"))
+    assert steps == ["meta", "load"]
 
 
 def test_an_attacker_who_holds_the_target_is_refused(tiny_dataset):

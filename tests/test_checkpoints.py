@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,26 @@ def test_an_interrupt_saves_the_record_so_far_and_the_run_can_still_go_on(monkey
     assert run_attack(3, path=path, watch=interrupt, **RUN).rounds.tolist() == [1, 2]
     assert AttackRecord.load(path).rounds.tolist() == [1, 2]
     assert run_attack(3, path=path, **RUN).rounds.tolist() == [1, 2, 4]
+
+
+def test_a_record_that_reaches_further_is_not_replaced_by_that_of_an_interrupted_run(monkeypatch, tmp_path):
+    path = tmp_path / "attack_3.npz"
+    run_attack(3, path=path, **RUN)
+    whole = path.read_bytes()
+
+    def stop(*args, **kwargs):
+        yield from islice(federate(*args, **kwargs), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attack, "federate", stop)
+    assert run_attack(3, path=path, **RUN).rounds[-1] < 4
+    assert path.read_bytes() == whole and path.with_suffix(".partial").exists()
+
+
+@pytest.mark.parametrize("name", ["attack_3.partial", "attack_3", "attack_0.1"])
+def test_a_record_has_a_name_of_its_own(tmp_path, name):
+    with pytest.raises(ValueError, match=r"must end in \.npz"):
+        run_attack(3, path=tmp_path / name, **RUN)
 
 
 def test_another_run_is_not_mixed_with_an_unfinished_one(interrupted, tmp_path, monkeypatch):

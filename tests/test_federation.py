@@ -1,6 +1,7 @@
 import copy
 import gc
 import re
+import sys
 import threading
 import time
 import weakref
@@ -263,6 +264,15 @@ def test_what_many_clients_remember_waits_in_files_and_changes_no_bit(tiny_datas
         assert moments.abs().max() > 0 and torch.equal(moments, same)
 
 
+def test_setting_aside_twice_keeps_what_is_in_the_file(tiny_dataset, tmp_path):
+    client, folder = Client(tiny_dataset, local_steps=1), SimpleNamespace(name=tmp_path)
+    client.fit(Classifier(), 1)
+    weights = [parameter.clone() for parameter in client._model.parameters()]
+    client.set_aside(folder)
+    client.set_aside(folder)
+    assert all(torch.equal(a, b) for a, b in zip(weights, client.state_dict()["model"].values(), strict=True))
+
+
 def test_without_room_on_the_disk_a_client_stays_in_memory(tiny_dataset, tmp_path):
     client = Client(tiny_dataset, local_steps=1)
     client.fit(Classifier(), 1)
@@ -310,6 +320,11 @@ FAULTS = {
     "fraction": (lambda update: Update(update.state, 2.5), "claims 2.5 examples"),
     "NaN examples": (lambda update: Update(update.state, float("nan")), "claims nan examples"),
     "a word": (lambda update: Update(update.state, "many"), "claims 'many' examples"),
+    "layout": (
+        with_state(lambda state: state.update({"9.weight": state["9.weight"].to_sparse()})),
+        r"differs .* of \['9.weight'\]",
+    ),
+    "exits": (lambda update: sys.exit("enough"), r"SystemExit\('enough'\)"),
 }
 
 
@@ -344,6 +359,18 @@ def test_a_client_that_spoils_the_model_it_received_spoils_its_own_copy(tiny_dat
     with pytest.warns(RuntimeWarning, match=r"left out: round 1, client 0: RuntimeError\('too late'\)"):
         list(federate(model, [Spoiling(tiny_dataset), Client(tiny_dataset)], num_rounds=1))
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+def test_a_client_may_train_the_model_that_it_received(tiny_dataset):
+    class InPlace(Client):
+        def fit(self, global_model, round):
+            global_model[-1].bias.data.fill_(round)
+            global_model.requires_grad_(False)
+            return Update(global_model.state_dict(), 1)
+
+    model = Classifier()
+    list(federate(model, [InPlace(tiny_dataset)], num_rounds=2))
+    assert (model[-1].bias == 2).all() and model[-1].bias.requires_grad
 
 
 @pytest.mark.filterwarnings("ignore:left out")

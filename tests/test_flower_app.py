@@ -2,8 +2,9 @@
 
 import io
 import pickle
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 
 flwr = pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict  # noqa: E402
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict  # noqa: E402
 from flwr.serverapp import Grid  # noqa: E402
 from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 
@@ -177,21 +178,56 @@ def test_a_model_of_another_shape_is_refused_on_both_sides():
         server(grid, Context(1, 0, {}, RecordDict(), grid.config))
 
 
-def test_an_update_that_cannot_be_averaged_is_left_out(caplog):
-    grid = Here(RUN, [0, 1])
+def with_nan(reply: RecordDict) -> None:
+    arrays = reply["arrays"].to_torch_state_dict()
+    reply["arrays"] = ArrayRecord(arrays | {"9.bias": torch.full((11,), torch.nan)})
+
+
+def with_bytes(data: bytes) -> Callable[[RecordDict], None]:
+    def spoil(reply: RecordDict) -> None:
+        array = reply["arrays"]["9.bias"]
+        reply["arrays"]["9.bias"] = Array(array.dtype, array.shape, array.stype, data)
+
+    return spoil
+
+
+def with_metrics(**changes: object) -> Callable[[RecordDict], None]:
+    return lambda reply: reply["metrics"].update({name.replace("_", "-"): value for name, value in changes.items()})
+
+
+HUGE = b"\x93NUMPY\x01\x00F\x00{'descr': '<f4', 'fortran_order': False, 'shape': (100000000000000,)}  \n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "spoil", "reason"),
+    [
+        ("train", with_nan, r"there is NaN or infinity in \['9.bias'\]"),
+        ("train", with_bytes(b""), "EOFError"),
+        ("train", with_bytes(HUGE), "Error"),
+        ("train", lambda reply: reply.pop("arrays"), "KeyError.*arrays"),
+        ("train", lambda reply: reply.update(arrays=MetricRecord({"a": 1})), "AttributeError"),
+        ("train", lambda reply: reply["metrics"].pop("num-examples"), "KeyError.*num-examples"),
+        ("train", lambda reply: reply["metrics"].pop("turn"), "KeyError.*turn"),
+        ("train", with_metrics(turn=[0, 1]), r"its turn is \[0, 1\], which is no number"),
+        ("train", with_metrics(num_examples=-5), "it claims -5 examples"),
+        ("evaluate", lambda reply: reply["metrics"].pop("accuracy"), "KeyError.*accuracy"),
+        ("evaluate", with_metrics(accuracy=7.0), "it claims an accuracy of 7"),
+    ],
+)
+def test_an_answer_that_cannot_be_used_is_left_out(caplog, kind, spoil, reason):
+    grid = Here(RUN | {"rounds": 2}, [0, 1])
     send = grid.send_and_receive
 
     def spoil_in_round_two(messages, *, timeout=None):
         messages = list(messages)
         replies = send(messages, timeout=timeout)
-        if messages[0].metadata.group_id == "2" and messages[0].metadata.message_type == "train":
-            arrays = replies[0].content["arrays"].to_torch_state_dict()
-            replies[0].content["arrays"] = ArrayRecord(arrays | {"9.bias": torch.full((11,), torch.nan)})
+        if messages[0].metadata.group_id == "2" and messages[0].metadata.message_type == kind:
+            spoil(replies[0].content)
         return replies
 
     grid.send_and_receive = spoil_in_round_two
     server(grid, Context(1, 0, {}, RecordDict(), grid.config))
-    assert "round 2: node 101: there is NaN or infinity in ['9.bias']" in caplog.text
+    assert re.search(f"round 2: node 101: .*{reason}", caplog.text)
     assert all(tensor.isfinite().all() for tensor in grid.weights.to_torch_state_dict().values())
 
 

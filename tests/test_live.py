@@ -60,6 +60,14 @@ def test_only_one_runs_at_a_time_and_stopped_it_leaves_the_record_so_far(tmp_pat
     assert 2 <= rounds[-1] < 200 and f"Stopped: the record reaches round {rounds[-1]} of 200" in end["message"]
 
 
+def test_whatever_the_process_prints_is_no_end_of_the_reports(tmp_path, monkeypatch):
+    reports, popen = Reports(), subprocess.Popen
+    code = "print('5'); print('null'); print('[1]'); print('no room'); raise SystemExit(1)"
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", code], **options))
+    start_attack(5, tmp_path / "attack_5.npz", report=reports)
+    assert reports.wait(ended)["message"] == "The attack did not run: no room"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kills a process the Unix way")
 def test_it_stops_when_whoever_started_it_is_killed(tmp_path):
     path = tmp_path / "attack_5.npz"

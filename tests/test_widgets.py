@@ -108,3 +108,19 @@ def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatc
     assert explorer.live_run["digit"] == 3
     explorer._obey(None, {"kind": "stop"}, [])
     assert stopped == [True]
+
+
+def test_a_live_attack_that_cannot_start_or_be_read_leaves_the_explorer_usable(record, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no memory for another process")
+
+    def start(target, path, *, report):
+        path.unlink(missing_ok=True)  # somebody tidies up
+        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
+        report({"running": False, "round": 5, "rounds": 200, "message": "Stopped"})
+
+    explorer = attack_explorer({}, live_folder=tmp_path)
+    for begin, message in ((fail, "did not start: no memory for another process"), (start, "Stopped")):
+        monkeypatch.setattr("fl_gan_lib.widgets.start_attack", begin)
+        explorer.start(3)
+        assert message in explorer.live["message"] and not explorer.live["running"]
