@@ -101,7 +101,7 @@ anatomy defences: $(READY)
 	$(BIN)/python -m fl_gan_lib $@
 
 bench: $(READY) $(FLOWER)
-	$(BIN)/python -m fl_gan_lib bench $(if $(ORIGINAL),--original "$(ORIGINAL)")
+	$(BIN)/python tests/bench/bench.py $(if $(ORIGINAL),--original "$(ORIGINAL)")
 
 flower: $(READY) $(FLOWER)
 	$(BIN)/python -m fl_gan_lib flower --target $(DIGIT) --nodes $(NODES) --out "$(OUT)" $(ROUNDS:%=--rounds %)
@@ -110,7 +110,7 @@ scale: $(READY) $(FLOWER)
 	$(BIN)/python -m fl_gan_lib scale
 
 interrupts: $(READY)
-	$(BIN)/python tests/interrupt.py $(KILLS)
+	$(BIN)/python tests/recording/interrupt.py $(KILLS)
 
 properties: $(READY)
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_properties.py --hypothesis-show-statistics

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from fl_gan_lib.explorer.live import attack_live
 from fl_gan_lib.figures import plot_comparison, plot_emergence, save_emergence, save_picture
-from fl_gan_lib.live import attack_live
 from fl_gan_lib.records import AttackRecord, load_records, record_path
 
 RECORDS = Path("notebooks/runs")
@@ -22,7 +22,7 @@ def main() -> None:
         case "pictures":
             draw_pictures(arguments.folder, arguments.images)
         case "demo":
-            from fl_gan_lib.demo import serve_demo
+            from fl_gan_lib.explorer.server import serve_demo
 
             serve_demo(
                 arguments.notebook,
@@ -36,7 +36,7 @@ def main() -> None:
         case "live":
             attack_live(arguments.target, arguments.record, rounds=arguments.rounds)
         case "table":
-            from fl_gan_lib.experiments import compare_digits
+            from fl_gan_lib.studies.table import compare_digits
 
             compare_digits(
                 _cases(arguments.digits, arguments.seeds),
@@ -46,7 +46,7 @@ def main() -> None:
                 num_workers=arguments.workers,
             )
         case "anatomy":
-            from fl_gan_lib.experiments import SETTINGS, compare_settings
+            from fl_gan_lib.studies.anatomy import SETTINGS, compare_settings
 
             compare_settings(
                 arguments.settings or list(SETTINGS),
@@ -56,7 +56,8 @@ def main() -> None:
                 num_workers=arguments.workers,
             )
         case "defences":
-            from fl_gan_lib.defence_experiments import ATTACKERS, DEFENCES, compare_attackers, compare_defences
+            from fl_gan_lib.studies.defences import DEFENCES, compare_defences
+            from fl_gan_lib.studies.detection import ATTACKERS, compare_attackers
 
             options = {"digits": arguments.digits, "seeds": arguments.seeds or range(3), "rounds": arguments.rounds}
             options |= {"num_workers": arguments.workers}
@@ -65,31 +66,20 @@ def main() -> None:
                 compare_attackers(attackers, path=arguments.csv.with_name("detection.csv"), **options)
             if names := [name for name in wanted if name not in ATTACKERS]:
                 compare_defences(names, path=arguments.csv, **options)
-        case "bench":
-            from fl_gan_lib.bench import FULL, MEASUREMENTS, SMOKE, bench
-
-            bench(
-                arguments.folder,
-                images=arguments.images,
-                only=arguments.only or tuple(MEASUREMENTS),
-                original=arguments.original,
-                size=SMOKE if arguments.smoke else FULL,
-            )
-            print((arguments.folder / "bench.md").read_text(encoding="utf-8"))
         case "scale":
-            from fl_gan_lib.scale import compare_draws, compare_engines
+            from fl_gan_lib.studies.scale import compare_draws, compare_engines
 
             compare_engines(path=arguments.folder / "engines.csv")
             compare_draws(path=arguments.folder / "draws.csv")
         case "flower":
-            from fl_gan_lib.flower_local import deploy, simulate
+            from fl_gan_lib.flower.engine import deploy, simulate
 
             start = deploy if arguments.deploy else simulate
             options = {} if arguments.rounds is None else {"rounds": arguments.rounds}
             record = start(arguments.target, output=arguments.out, num_nodes=arguments.nodes, **options)
             print(f"{summarise(record)}\nRecord: {record_path(arguments.out, record.target)}")
         case "keys":
-            from fl_gan_lib.flower_keys import make_keys
+            from fl_gan_lib.flower.keys import make_keys
 
             folder = make_keys(arguments.folder, hosts=arguments.hosts, num_nodes=arguments.nodes)
             print(f"Keys for {arguments.nodes} nodes are in {folder}: valid for 30 days, and for nobody else's eyes.")
@@ -123,12 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     defences = commands.add_parser("defences", help="the defences and attackers that notebook 06 compares, as csv")
     defences.add_argument("--settings", nargs="+", metavar="NAME", help="by default all of them")
     defences.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
-    bench = commands.add_parser("bench", help="what things cost here, each beside what it is compared with")
-    bench.add_argument("--folder", type=Path, default=RECORDS, help="of bench.csv and bench.md")
-    bench.add_argument("--images", type=Path, default=Path("img"), help="folder of the picture, bench.png")
-    bench.add_argument("--only", nargs="+", metavar="NAME", help="measurements, by default all of them")
-    bench.add_argument("--original", type=Path, help="a script of this attack to compare with; run as it is")
-    bench.add_argument("--smoke", action="store_true", help="a quick look: the numbers mean nothing")
     scale = commands.add_parser("scale", help="what a round costs on Flower, and sampled participants, as csv")
     scale.add_argument("--folder", type=Path, default=RECORDS)
     flower = commands.add_parser("flower", help="the attack on Flower's engine, simulated on this computer")

@@ -9,16 +9,17 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_gan_lib.checkpoints import run_with_checkpoints
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset, load_dataset, partition_by_label
-from fl_gan_lib.federation import Aggregate, Client, Update, accuracy, federate
-from fl_gan_lib.metrics import check_digit
+from fl_gan_lib.data import ImageDataset, check_digit
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.federation import Aggregate, Client, Update, federate
+from fl_gan_lib.metrics import accuracy
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
-from fl_gan_lib.recording import Progress, record_run
+from fl_gan_lib.partitions import split_participants
+from fl_gan_lib.recording.checkpoints import run_with_checkpoints
+from fl_gan_lib.recording.recorder import Progress, record_run
 from fl_gan_lib.records import AttackRecord
 
 DEFAULT_ROUNDS = 200
@@ -115,75 +116,6 @@ class GANAttacker(Client):
     def _call(self, num_fakes: int) -> Tensor:
         """The labels under which the fakes are injected."""
         return torch.full((num_fakes,), self.fake_label)
-
-
-def split_participants(
-    labels: Tensor,
-    target: int,
-    *,
-    num_honest: int = 1,
-    split: str = "all-but-target",
-    num_without_target: int = 0,
-    images_per_client: int | None = None,
-    target_images: int | None = None,
-    seed: int = 0,
-) -> list[np.ndarray]:
-    """Deal the training images out to the honest clients and, last, the attacker.
-
-    Args:
-        labels: of the training images.
-        target: the digit that the attacker lacks.
-        num_honest: honest clients, at least 1; the first is called the victim.
-        split: `"all-but-target"`: the honest clients hold all ten digits, the attacker nine. `"paper"`: the honest
-            clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, MNIST experiments).
-        num_without_target: how many of the honest clients, the last ones, lack the target as the attacker does.
-        images_per_client: each participant keeps only that many images, drawn at random; by default all are dealt out.
-        target_images: each honest client keeps only that many images of the target; by default all of its share.
-        seed: of the shuffle.
-
-    Returns:
-        num_honest + 1 index arrays.
-
-    Raises:
-        ValueError: an argument is out of range, or the split leaves nobody with the target.
-    """
-    check_digit(target)
-    if num_honest < 1:
-        raise ValueError(f"num_honest is {num_honest}: somebody must hold the target, so it must be at least 1")
-    holdings = {
-        "all-but-target": (range(NUM_DIGITS), set(range(NUM_DIGITS)) - {target}),
-        "paper": (range(5), range(5, NUM_DIGITS)),
-    }
-    if split not in holdings:
-        raise ValueError(f"unknown split {split!r}: use one of {', '.join(map(repr, holdings))}")
-    if not 0 <= num_without_target < num_honest:
-        raise ValueError(
-            f"num_without_target is {num_without_target}: it must be from 0 to {num_honest - 1}, as one of the "
-            f"{num_honest} honest clients must hold the target"
-        )
-    honest, attacker = holdings[split]
-    if target not in honest:
-        raise ValueError(f"in the split {split!r} nobody but the attacker holds {target}: choose one of {list(honest)}")
-    held = [honest] * (num_honest - num_without_target) + [set(honest) - {target}] * num_without_target + [attacker]
-    parts = partition_by_label(labels, num_honest + 1, held, seed=seed)
-    rng = np.random.default_rng(seed)
-    if target_images is not None:
-        wanted = np.asarray(labels) == target
-        parts = [
-            np.concatenate([part[~wanted[part]], _choose(rng, part[wanted[part]], target_images, "target_images")])
-            if wanted[part].any()
-            else part
-            for part in parts
-        ]
-    if images_per_client is not None:
-        parts = [_choose(rng, part, images_per_client, "images_per_client") for part in parts]
-    return [np.sort(part) for part in parts]
-
-
-def _choose(rng: np.random.Generator, indices: np.ndarray, size: int, name: str) -> np.ndarray:
-    if not 1 <= size <= len(indices):
-        raise ValueError(f"{name} is {size}: it must be from 1 to {len(indices)}, what a client's share holds")
-    return rng.choice(indices, size, replace=False)
 
 
 def build_federation(

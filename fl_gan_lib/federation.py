@@ -493,18 +493,6 @@ def turn_seed(seed: int, round: int, client: int) -> int:
     return int(np.random.SeedSequence([seed, round, client]).generate_state(1)[0])
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
-    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
-    model.eval()
-    dataset = dataset.to(_device(model))
-    correct = sum(
-        (model(images).argmax(1) == labels).sum().item()
-        for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
-    )
-    return correct / len(dataset)
-
-
 def _batches(num_images: int, batch_size: int, steps: int) -> Iterator[Tensor]:
     """Index batches: shuffled epochs one after another, cut off after `steps` batches."""
     while steps > 0:

@@ -8,7 +8,6 @@ import os
 import platform
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib import archives
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset, from_uint8, load_dataset, torchvision_that_fits
+from fl_gan_lib.data import NUM_DIGITS, ImageDataset, check_digit, from_uint8
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.imports import torchvision_that_fits
+from fl_gan_lib.recording import files
 
 _EPOCHS = {"mnist-5k": 12, "mnist": 2}
 
@@ -69,14 +70,14 @@ def load_judge(dataset: str) -> Judge:
     digest = hashlib.sha256(here.encode() + Path(__file__).read_bytes()).hexdigest()
     kept = Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")
     try:
-        _, weights = archives.unpack(kept.read_bytes())
+        _, weights = files.unpack(kept.read_bytes())
         judge.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except (OSError, RuntimeError, ValueError):  # not there, or not whole
         judge = _train_judge(dataset)
         weights = {name: tensor.numpy() for name, tensor in judge.state_dict().items()}
         if kept.is_absolute():  # there is a home
             with contextlib.suppress(OSError):
-                archives.replace(kept, archives.pack({}, weights))
+                files.replace(kept, files.pack({}, weights))
     return judge.eval().requires_grad_(False)
 
 
@@ -226,13 +227,6 @@ def evaluate_samples(
     }
 
 
-def check_digit(digit: int) -> int:
-    """The digit; raises a ValueError unless it is a whole number from 0 to 9."""
-    if isinstance(digit, bool) or not isinstance(digit, Integral) or digit not in range(NUM_DIGITS):
-        raise ValueError(f"the target is {digit!r}: it must be a digit from 0 to 9")
-    return int(digit)
-
-
 def _reference_images(train: ImageDataset, test: ImageDataset, digit: int, dataset: str) -> Tensor:
     # The Fréchet distance is biased upwards when images are few: the 100 held-out ones of mnist-5k are not enough.
     if dataset == "mnist":
@@ -258,3 +252,15 @@ def _membership_gap(flat: Tensor, members: Tensor, held_out: Tensor) -> float:
         for real in (members, held_out)
     )
     return (to_members / to_held_out).item()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
+    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
+    model.eval()
+    dataset = dataset.to(next(model.parameters()).device)
+    correct = sum(
+        (model(images).argmax(1) == labels).sum().item()
+        for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
+    )
+    return correct / len(dataset)

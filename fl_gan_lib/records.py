@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fl_gan_lib import archives
+from fl_gan_lib.recording import files
 
 _VERSION = 1
 _ARRAYS = {"samples": 4, "final_samples": 3, "private_samples": 3, "rounds": 1}
@@ -52,12 +52,12 @@ class AttackRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
-        return archives.replace(path, self.dumps())
+        return files.replace(path, self.dumps())
 
     def dumps(self, *, compress: bool = True) -> bytes:
         """The content of the record's file."""
         text = {"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")}
-        return archives.pack(text, {name: getattr(self, name) for name in _ARRAYS}, compress=compress)
+        return files.pack(text, {name: getattr(self, name) for name in _ARRAYS}, compress=compress)
 
     @classmethod
     def load(cls, path: str | Path) -> AttackRecord:
@@ -82,7 +82,7 @@ class AttackRecord:
     def loads(cls, content: bytes) -> AttackRecord:
         """Read the content of a record's file; raises a ValueError if it is not a record, or a damaged one."""
         try:
-            text, arrays = archives.unpack(content)
+            text, arrays = files.unpack(content)
             _check_text(text)
             if missing := _ARRAYS.keys() - arrays.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")

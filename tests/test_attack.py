@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from fl_gan_lib import attack
-from fl_gan_lib.attack import GANAttacker, build_federation, run_attack, split_participants
-from fl_gan_lib.data import from_uint8, load_dataset
-from fl_gan_lib.defences import WithholdingClient
+from fl_gan_lib.attack import GANAttacker, build_federation, run_attack
+from fl_gan_lib.data import from_uint8
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.defences.clients import WithholdingClient
+from fl_gan_lib.defences.privacy import PrivateMean
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier
-from fl_gan_lib.privacy import PrivateMean
-from fl_gan_lib.recording import snapshot_rounds
+from fl_gan_lib.partitions import split_participants
+from fl_gan_lib.recording.recorder import snapshot_rounds
 from fl_gan_lib.records import AttackRecord
 
 

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fl_gan_lib.federation import Client, FederationError, Round, Update, accuracy, fedavg, federate
+from fl_gan_lib.federation import Client, FederationError, Round, Update, fedavg, federate
+from fl_gan_lib.metrics import accuracy
 from fl_gan_lib.models import Classifier
 
 
@@ -203,7 +204,8 @@ def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
 
 
 def test_a_federation_learns_to_read(tiny_dataset):
-    from fl_gan_lib.data import load_dataset, partition_iid
+    from fl_gan_lib.datasets import load_dataset
+    from fl_gan_lib.partitions import partition_iid
 
     train, test = load_dataset()
     torch.manual_seed(0)

@@ -10,13 +10,11 @@ from fl_gan_lib.figures import (
     plot_images,
     plot_metrics,
     plot_partition,
-    plot_roc,
-    plot_spread,
     plot_strips,
-    plot_tradeoff,
     save_emergence,
     tile,
 )
+from fl_gan_lib.studies.figures import plot_roc, plot_spread, plot_tradeoff
 
 
 def test_tile_puts_each_image_in_its_place():

@@ -37,7 +37,7 @@ def test_the_summary_calls_a_readable_digit_recovered(record):
 
 def test_without_seeds_the_table_is_of_thirty_four_cases(monkeypatch):
     cases = []
-    monkeypatch.setattr("fl_gan_lib.experiments.compare_digits", lambda given, **_: cases.extend(given))
+    monkeypatch.setattr("fl_gan_lib.studies.table.compare_digits", lambda given, **_: cases.extend(given))
     run(monkeypatch, "table")
     assert len(cases) == len(set(cases)) == 34 and (3, 4) in cases and (9, 3) in cases and (1, 3) not in cases
 

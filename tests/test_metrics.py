@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from fl_gan_lib import metrics
-from fl_gan_lib.data import load_dataset, to_uint8
-from fl_gan_lib.federation import accuracy
-from fl_gan_lib.metrics import evaluate_samples, frechet_distance, load_judge, yardsticks
+from fl_gan_lib.data import to_uint8
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.metrics import accuracy, evaluate_samples, frechet_distance, load_judge, yardsticks
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+from setuptools import find_packages
+
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
 REQUIREMENTS = dict(line.partition("  # ")[::2] for line in LINES if not line.startswith("#"))
@@ -28,17 +30,32 @@ def test_each_requirement_has_its_reason_and_the_package_comes_last():
     )
 
 
+def modules() -> list[str]:
+    """All modules of the library, by their full names."""
+    found = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "fl_gan_lib").rglob("*.py")]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in found]
+    return sorted(name for name in names if not name.endswith("__main__"))
+
+
+def test_all_modules_are_found_and_packaged():
+    names = modules()
+    assert {"fl_gan_lib", "fl_gan_lib.attack", "fl_gan_lib.flower.app", "fl_gan_lib.explorer.server"} <= set(names)
+    assert len(names) > 30
+    packages = find_packages(str(ROOT), include=["fl_gan_lib*"])
+    assert {name.rpartition(".")[0] for name in names} - {""} <= set(packages)
+    assert all((ROOT / package.replace(".", "/") / "__init__.py").exists() for package in packages)
+
+
 def test_nothing_is_downloaded_or_connected_to_by_an_import():
-    modules = sorted(path.stem for path in (ROOT / "fl_gan_lib").glob("*.py") if path.stem != "__main__")
     code = f"""
 import importlib, sys
 def refuse(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "urllib.Request"):
         raise SystemExit(f"{{event}} {{arguments}}")
 sys.addaudithook(refuse)
-for name in {modules}:
+for name in {modules()}:
     try:
-        importlib.import_module("fl_gan_lib." + name)
+        importlib.import_module(name)
     except ImportError as error:
         if "pip install -e '.[flower]'" not in str(error) and error.name not in ("flwr", "cryptography"):
             raise
@@ -66,14 +83,13 @@ def test_a_torchvision_that_does_not_fit_torch_is_named_with_the_mend(tmp_path):
 
 
 def test_nothing_but_its_own_modules_needs_flower():
-    modules = {path.stem for path in (ROOT / "fl_gan_lib").glob("*.py")} - {"__init__", "__main__"}
-    needing = {"flower_app", "flower_keys", "flower_local", "scale"}
+    needing = {"fl_gan_lib.studies.scale"} | {name for name in modules() if name.startswith("fl_gan_lib.flower.")}
     code = f"""
 import importlib, sys
 sys.modules |= dict.fromkeys(("flwr", "ray", "cryptography"))
-for name in {sorted(modules - needing)}:
-    importlib.import_module("fl_gan_lib." + name)
-import fl_gan_lib.flower_local
+for name in {sorted(set(modules()) - needing)}:
+    importlib.import_module(name)
+import fl_gan_lib.flower.engine
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "Flower is not installed: pip install -e '.[flower]'" in answer.stderr.splitlines()[-1]
@@ -83,7 +99,7 @@ def test_nothing_that_we_start_calls_home(tmp_path):
     from jupyterlab.handlers.announcements import NeverCheckForUpdate
     from jupyterlab.labapp import LabApp
 
-    from fl_gan_lib.flower_local import environment
+    from fl_gan_lib.flower.engine import environment
 
     switches = ("FLWR_TELEMETRY_ENABLED", "RAY_USAGE_STATS_ENABLED")
     assert [environment(tmp_path)[switch] for switch in switches] == ["0", "0"]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.extra import numpy as arrays_of
 
-from fl_gan_lib import archives
-from fl_gan_lib.data import partition_by_label, partition_dirichlet, partition_iid
 from fl_gan_lib.federation import FederationError, Update, check_update, fedavg, federate
+from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid
+from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord
 
 set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "hypothesis"))  # not the project's folder
@@ -126,18 +126,18 @@ def test_a_record_with_changed_bytes_is_refused_or_valid(record, data):
 
 @given(records(), st.data())
 def test_a_record_with_changed_contents_is_refused_or_valid(record, data):
-    text, arrays = archives.unpack(record.dumps())
+    text, arrays = files.unpack(record.dumps())
     place = data.draw(st.sampled_from([text, text["config"], text["metrics"]]))
     key = data.draw(st.sampled_from(sorted(place)))
     place[key] = data.draw(json_values | st.lists(st.integers() | st.floats(), max_size=4))
     name = data.draw(st.sampled_from(sorted(arrays)))
     arrays[name] = data.draw(st.just(arrays[name]) | arrays_of.arrays(dtypes, shapes) | st.just(arrays[name][::-1]))
-    check_refused_or_valid(archives.pack(text, arrays))
+    check_refused_or_valid(files.pack(text, arrays))
 
 
 @given(json_objects, st.dictionaries(names, arrays_of.arrays(dtypes, shapes), max_size=4), st.booleans())
 def test_what_is_packed_is_unpacked_the_same(text, arrays, compress):
-    same_text, same = archives.unpack(archives.pack(text, arrays, compress=compress))
+    same_text, same = files.unpack(files.pack(text, arrays, compress=compress))
     assert json.dumps(same_text) == json.dumps(text) and list(same) == list(arrays)
     for name, array in arrays.items():
         assert same[name].dtype == array.dtype and same[name].shape == array.shape

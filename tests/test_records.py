@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fl_gan_lib import archives
+from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord, load_all_records, load_records, record_path
 
 
@@ -132,13 +132,13 @@ METRICS |= {"round": [1, 5]}
     ],
 )
 def test_a_record_whose_parts_do_not_fit_together_is_refused(record, changes, reason):
-    text, arrays = archives.unpack(record.dumps())
+    text, arrays = files.unpack(record.dumps())
     for key, value in changes.items():
         part, *inner = key.split()
         place = arrays if isinstance(value, np.ndarray) or key == "private_samples" else text
         place, key = (place[part], inner[0]) if inner else (place, part)
         place[key] = value
-    content = archives.pack(text, {name: array for name, array in arrays.items() if array is not None})
+    content = files.pack(text, {name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(ValueError, match=rf"not a readable attack record \(.*{reason}.*\): make it again"):
         AttackRecord.loads(content)
 
@@ -179,7 +179,9 @@ def test_a_failed_save_leaves_the_old_record_whole(record, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("module", ["records", "figures", "widgets", "live", "demo"])
+@pytest.mark.parametrize(
+    "module", ["records", "figures", "studies.figures", "explorer.widget", "explorer.live", "explorer.server"]
+)
 def test_no_torch_behind_the_viewers(module):
     code = f"import sys, fl_gan_lib.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,4 +1,5 @@
-"""How long a viewer's kernel lives, and what a class needs to come in. What a viewer cannot do: tests/test_demo.py."""
+"""How long a viewer's kernel lives, and what a class needs to come in. What a viewer cannot do is in
+`tests/explorer/test_server.py`."""
 
 import contextlib
 import json

@@ -1,0 +1,108 @@
+"""What the explorer shows, as data for a browser, and as a piece of HTML that needs neither kernel nor network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from fl_gan_lib.records import AttackRecord
+
+# Enough for digits, and the size of a page matters on a classroom's Wi-Fi.
+NUM_GREYS = 8
+
+_FROM_MAKE_RECORDS = ("attack", "without injection", "oracle")
+
+_SCRIPT = Path(__file__).with_name("explorer.js")
+
+_STYLE = Path(__file__).with_name("explorer.css")
+
+
+def _page(records: Mapping[int, AttackRecord]) -> str:
+    """The explorer as a piece of HTML that needs neither kernel nor network.
+
+    In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it gives the widget some seconds to come, which
+    then takes its place.
+    """
+    name = f"fl-gan-{uuid.uuid4()}"
+    data = json.dumps(_run("attack", records, num_fakes=10)).replace("</", "<\\/")
+    return f"""<div id="{name}" class="fl-gan-page">
+<p>The explorer: run this cell, or export the notebook as HTML, to pick a digit and slide through the rounds.</p>
+<style>{_STYLE.read_text(encoding="utf-8")}</style>
+<script type="application/json">{data}</script>
+<script type="module">
+{_SCRIPT.read_text(encoding="utf-8")}
+const page = document.getElementById("{name}");
+setTimeout(() => {{
+  if (!page?.isConnected) return;
+  page.querySelector("p").remove();
+  mount(page, JSON.parse(page.querySelector("script[type='application/json']").textContent), null);
+}}, document.getElementById("jupyter-config-data") ? 5000 : 0);
+</script>
+</div>"""
+
+
+def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
+    """A run for the browser: what to show of each digit, or what is missing."""
+    missing = "There is no readable record of the digit {0} in this run."
+    missing += (
+        " Make one with: make records DIGITS={0}" if name in _FROM_MAKE_RECORDS else f" It has {sorted(records)}."
+    )
+    digits = {
+        str(digit): _frames(records[digit], num_fakes=num_fakes)
+        if digit in records
+        else {"missing": missing.format(digit)}
+        for digit in range(10)
+    }
+    return {"name": name, "digits": digits}
+
+
+def _frames(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
+    """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
+    numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
+    digit = record.target
+    owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
+    known = f"drawn without a single {digit}" if owner == "attacker's" else "drawn with the private images"
+    return {
+        "rounds": record.rounds.tolist(),
+        "metrics": {
+            name: [None if math.isnan(value) else value for value in column]
+            for name, column in numbers.to_dict("list").items()
+        },
+        "sentences": [describe(record, frame) for frame in range(len(record.rounds))],
+        "private_title": f"The victim's private {digit}s",
+        "private": {"png": _png(record.private_samples[None, :10])},
+        "fakes_title": f"The {owner} fakes, {known}",
+        "fakes": {"png": _png(record.samples[:, :num_fakes])},
+    }
+
+
+def describe(record: AttackRecord, frame: int) -> str:
+    """One sentence about a recorded round: what the judge makes of the fakes, in words."""
+    row = record.metrics.iloc[frame]
+    number = len(record.final_samples)
+    closed = f"closed to {row['gap_closed']:.0%}" if row["gap_closed"] > 0 else "not closed at all"
+    article = "an" if record.target == 8 else "a"
+    return (
+        f"Round {record.rounds[frame]}, digit {record.target}: {round(row['recognition'] * number)} of {number} fakes "
+        f"read as {article} {record.target}; the gap to the real images is {closed}."
+    )
+
+
+def _png(images: np.ndarray) -> str:
+    """Images of shape (R, N, 28, 28) as one PNG of R rows in eight greys, as a data URL."""
+    rows, columns = images.shape[:2]
+    nearest = np.round(np.arange(256) / 255 * (NUM_GREYS - 1)).astype(np.uint8)
+    picture = Image.frombytes("P", (columns * 28, rows * 28), nearest[images.transpose(0, 2, 1, 3)].tobytes())
+    picture.putpalette(np.linspace(0, 255, NUM_GREYS).round().astype(int).repeat(3).tolist())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", bits=4, compress_level=4)  # 1 % larger than level 6, in half the time
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,108 @@
+"""The explorer: pick a digit, slide through the rounds, start an attack. Shows records, needs no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.display import HTML, display
+
+from fl_gan_lib.explorer.live import start_attack
+from fl_gan_lib.explorer.page import _SCRIPT, _STYLE, _frames, _page, _run
+from fl_gan_lib.records import AttackRecord, record_path
+
+
+def attack_explorer(
+    records: Mapping[int, AttackRecord],
+    *,
+    beside: Mapping[str, Mapping[int, AttackRecord]] | None = None,
+    live_folder: str | Path | None = None,
+) -> Explorer:
+    """Pick a digit and slide through the rounds of its recorded attack.
+
+    Digits of which there is no record stay in the picker, and say how to make one.
+
+    Args:
+        records: by digit, for instance from `records.load_records`.
+        beside: further runs that can be put beside the first, by name: without injection, with a defence, the oracle.
+        live_folder: where live attacks leave their records; without it there is no live mode.
+
+    Returns:
+        A widget with a digit picker, a round slider with a play button, the victim's private images above the fakes
+        of the chosen round, a sentence that says what is seen, and the numbers over the rounds. Everything moves in
+        the browser; another run is sent there when it is first chosen. Displayed in a notebook, it leaves a copy
+        without the other runs and the live mode in the output, for pages that have no kernel.
+    """
+    runs = {"attack": records, **(beside or {})}
+    return Explorer(runs, live_folder)
+
+
+class Explorer(anywidget.AnyWidget):
+    """What `attack_explorer` returns."""
+
+    _esm = _SCRIPT
+    _css = _STYLE
+    names = traitlets.List().tag(sync=True)
+    first = traitlets.Dict().tag(sync=True)
+    can_train = traitlets.Bool().tag(sync=True)
+    live = traitlets.Dict().tag(sync=True)
+    live_run = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, runs: Mapping[str, Mapping[int, AttackRecord]], live_folder: str | Path | None) -> None:
+        self._runs = runs
+        self._live_folder = live_folder
+        self._stop: Callable[[], None] | None = None
+        super().__init__(
+            names=list(runs),
+            first=self._load(next(iter(runs))),
+            can_train=live_folder is not None,
+            live={"running": False, "message": "A real attack, on this computer. It takes some minutes."},
+        )
+        self.on_msg(self._obey)
+
+    def _ipython_display_(self) -> None:
+        if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
+            display(HTML(_page(next(iter(self._runs.values())))))
+        view, *_ = self._repr_mimebundle_()
+        display({name: value for name, value in view.items() if name != "text/plain"}, raw=True)
+
+    def _obey(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+        match message:
+            case {"kind": "start", "digit": digit} if type(digit) is int and digit in range(10):  # True is an int, too
+                self.start(digit)
+            case {"kind": "stop"}:
+                self.stop()
+            case {"kind": "load", "run": str(name)} if name in self._runs:
+                self.send(self._load(name))
+
+    def _load(self, name: str) -> dict[str, Any]:
+        return _run(name, self._runs[name], num_fakes=20)
+
+    def start(self, digit: int) -> None:
+        """Start a live attack on `digit`, if none is running; `attack_<digit>.npz` in the live folder is its record."""
+        if self._live_folder is None or self.live["running"]:
+            return
+        path = record_path(self._live_folder, digit)
+        self.live_run = {}
+        self.live = {"running": True, "message": "Starting ..."}
+
+        def report(progress: dict[str, Any]) -> None:
+            if progress.pop("saved", False):
+                with suppress(OSError, ValueError):  # somebody has deleted it: the next round brings another
+                    self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
+            self.live = progress
+
+        try:
+            self._stop = start_attack(digit, path, report=report)
+        except OSError as error:
+            self.live = {"running": False, "message": f"The attack did not start: {error}"}
+
+    def stop(self) -> None:
+        """Stop the live attack; its record reaches as far as the last recorded round."""
+        if self._stop:
+            self._stop()

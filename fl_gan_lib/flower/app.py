@@ -1,0 +1,308 @@
+"""The attack on Flower (https://flower.ai): the same clients, each on a node of its own.
+
+Flower makes its apps anew for each message. What must last (local model, optimisers, generator, the record so far)
+goes into `context.state`, which each node keeps for itself. Random numbers need no keeping: as in `federate`, those of
+a turn come from the seed, the round and the client alone.
+
+The run configuration, with its defaults, is in `pyproject.toml` under `[tool.flwr.app.config]`.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import wraps
+from logging import INFO, WARNING
+from operator import itemgetter
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.logger import log
+from flwr.serverapp import Grid, ServerApp
+from torch import nn
+
+from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
+from fl_gan_lib.data import check_digit
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.federation import Client, Update, check_update, fedavg, seeded
+from fl_gan_lib.metrics import accuracy
+from fl_gan_lib.models import Classifier
+from fl_gan_lib.recording.recorder import Recorder, snapshot_rounds
+from fl_gan_lib.records import AttackRecord, record_path
+
+server = ServerApp()
+client = ClientApp()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run configuration, checked.
+
+    Attributes:
+        target: the digit that the attacker lacks and wants, 0 to 9.
+        dataset: `"mnist-5k"` or `"mnist"`.
+        rounds: of federated averaging.
+        num_honest: honest participants; the federation has one node more.
+        attacker: the partition of the node that attacks; -1 is the last one.
+        local_steps: of each participant in each round.
+        inject: whether the attacker injects its fakes.
+        seed: of the split, the weights and every round.
+        frames: how many rounds the record keeps at the most, see `recording.snapshot_rounds`; the last one it keeps
+            in any case.
+        output: the folder, on the attacker's node, that its record goes to.
+        wait: how many seconds the server waits for nodes to connect, and for the replies of a round.
+    """
+
+    target: int
+    dataset: str
+    rounds: int
+    num_honest: int
+    attacker: int
+    local_steps: int
+    inject: bool
+    seed: int
+    frames: int
+    output: str
+    wait: float
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any]) -> Run:
+        """Raises a ValueError that says which setting is wrong, and how."""
+        run = cls(**{name: config[name.replace("_", "-")] for name in cls.__dataclass_fields__})
+        check_digit(run.target)
+        check_rounds(run.rounds)
+        if run.num_honest < 1 or run.local_steps < 1:
+            raise ValueError(f"num-honest is {run.num_honest}, local-steps {run.local_steps}: each must be at least 1")
+        if run.frames < 0:
+            raise ValueError(f"frames is {run.frames}: it must be at least 0")
+        if not -1 <= run.attacker <= run.num_honest:
+            raise ValueError(f"attacker is {run.attacker}: it must be a partition, 0 to {run.num_honest}, or -1")
+        return run
+
+    @property
+    def num_nodes(self) -> int:
+        return self.num_honest + 1
+
+    def turn(self, partition: Any) -> int:
+        """Which client of `build_federation` a node is: the attacker comes last there."""
+        if not isinstance(partition, int) or not 0 <= partition < self.num_nodes:
+            raise ValueError(
+                f"partition-id is {partition}: in a federation of {self.num_nodes} nodes it must be from 0 to "
+                f"{self.num_nodes - 1}; start each SuperNode with its own --node-config 'partition-id=...'"
+            )
+        attacker = self.attacker % self.num_nodes
+        if partition == attacker:
+            return self.num_honest
+        return partition - (partition > attacker)
+
+    def first_model(self) -> nn.Module:
+        """The global model before the first round, the one of `build`: the server needs no images for it."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return Classifier()
+
+    def build(self) -> tuple[nn.Module, list[Client]]:
+        """The global model and all participants, as `run_attack` makes them."""
+        return build_federation(
+            load_dataset(self.dataset)[0],
+            self.target,
+            num_rounds=self.rounds,
+            num_honest=self.num_honest,
+            inject=self.inject,
+            seed=self.seed,
+            device="cpu",
+            client_options={"local_steps": self.local_steps},
+        )
+
+
+@server.main()
+def serve(grid: Grid, context: Context) -> None:
+    """Federated averaging: send the global model to all nodes, average what comes back, round by round.
+
+    Raises:
+        ValueError: a setting is wrong.
+        RuntimeError: too few nodes have connected, one cannot take part in the first round, or no reply can be used.
+    """
+    run = Run.read(context.run_config)
+    model = run.first_model()
+    recorded = snapshot_rounds(run.rounds, run.frames)
+    seconds, num_bytes = 0.0, 0
+    for number in range(1, run.rounds + 1):
+        start = time.perf_counter()
+        updates = _ask(grid, run, "train", model, {"round": number})
+        model.load_state_dict(fedavg(updates))
+        seconds += time.perf_counter() - start
+        num_bytes += 2 * len(updates) * ArrayRecord(model.state_dict()).count_bytes()
+        words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"
+        if number in recorded:
+            now = {"round": number, "seconds": seconds, "bytes": num_bytes}
+            accuracies = _ask(grid, run, "evaluate", model, now)
+            words += f", accuracy {sum(accuracies) / len(accuracies):.3f}"
+        log(INFO, words)
+
+
+def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[Any]:
+    """The answers that can be used, in the order of `build_federation`; `now` is told to all nodes.
+
+    To "train" they are updates, to "evaluate" accuracies.
+    """
+    number = now["round"]
+    content = RecordDict({"arrays": ArrayRecord(model.state_dict()), "config": ConfigRecord(now)})
+    nodes = _connected(grid, run, number)
+    messages = [Message(content, dst_node_id=node, message_type=kind, group_id=str(number)) for node in nodes]
+    answers, faults = [], []
+    for reply in grid.send_and_receive(messages, timeout=run.wait):
+        try:
+            if reply.has_error():
+                raise ValueError(reply.error.reason)
+            turn = reply.content["metrics"]["turn"]
+            if not isinstance(turn, int):
+                raise ValueError(f"its turn is {turn!r}, which is no number")
+            answers.append((turn, _READ[kind](reply.content, model)))
+        except Exception as error:  # a node is somebody else's computer
+            reason = str(error) if isinstance(error, ValueError) else f"{error!r}"
+            faults.append(f"node {reply.metadata.src_node_id}: {reason}")
+    if missing := len(nodes) - len(answers) - len(faults):
+        faults.append(f"{missing} of {len(nodes)} nodes have not answered within {run.wait:.0f} s")
+    turns = {turn for turn, _ in answers}
+    if len(turns) < len(answers):
+        faults.append("several nodes have the same partition-id")
+    for fault in faults:
+        log(WARNING, "round %d: %s", number, fault)
+    if not answers or (faults and number == 1):
+        raise RuntimeError(f"round {number} cannot go on: {'; '.join(faults)}")
+    return [answer for _, answer in sorted(answers, key=itemgetter(0))]
+
+
+def _read_update(reply: RecordDict, model: nn.Module) -> Update:
+    update = Update(reply["arrays"].to_torch_state_dict(), reply["metrics"]["num-examples"])
+    check_update(update, model.state_dict())
+    return update
+
+
+def _read_accuracy(reply: RecordDict, model: nn.Module) -> float:
+    value = float(reply["metrics"]["accuracy"])
+    if not 0 <= value <= 1:
+        raise ValueError(f"it claims an accuracy of {value}")
+    return value
+
+
+_READ = {"train": _read_update, "evaluate": _read_accuracy}
+
+
+def _connected(grid: Grid, run: Run, number: int) -> list[int]:
+    """The nodes that are there: all of them in the first round, later those that have not failed."""
+    wanted = run.num_nodes if number == 1 else 1
+    deadline = time.monotonic() + run.wait
+    while len(nodes := sorted(grid.get_node_ids())) < wanted:
+        if time.monotonic() > deadline:
+            raise RuntimeError(
+                f"{len(nodes)} of {run.num_nodes} nodes have connected within {run.wait:.0f} s: "
+                f"start {run.num_nodes} SuperNodes, or give another num-honest"
+            )
+        time.sleep(0.2)
+    if len(nodes) < run.num_nodes:
+        log(WARNING, "round %d: %d of %d nodes are connected", number, len(nodes), run.num_nodes)
+    return nodes
+
+
+Handle = Callable[[Message, Context], Message]
+
+
+def _refusing(handle: Handle) -> Handle:
+    """What is wrong on a node is told to the server in words, instead of the first line of a traceback."""
+
+    @wraps(handle)
+    def refuse(message: Message, context: Context) -> Message:
+        try:
+            return handle(message, context)
+        except (ValueError, OSError, RuntimeError) as error:
+            return Message(Error(code=0, reason=str(error)), reply_to=message)
+
+    return refuse
+
+
+@client.train()
+@_refusing
+def train(message: Message, context: Context) -> Message:
+    """A turn of the node's client: `fit` on the global model that came, and the update back."""
+    run, turn, model, clients = _resume(message, context)
+    number = message.content["config"]["round"]
+    with seeded(run.seed, number, turn):
+        update = clients[turn].fit(model, number)
+    context.state["client"] = _pack(clients[turn].state_dict())
+    metrics = {"turn": turn, "num-examples": update.num_examples, **update.metrics}
+    content = RecordDict({"arrays": ArrayRecord(update.state), "metrics": MetricRecord(metrics)})
+    return Message(content, reply_to=message)
+
+
+@client.evaluate()
+@_refusing
+def evaluate(message: Message, context: Context) -> Message:
+    """The accuracy of the global model on the node's own images; the attacker also records what it draws by now."""
+    run, turn, model, clients = _resume(message, context)
+    if isinstance(clients[turn], GANAttacker):
+        _record(run, message.content["config"], context, model, clients)
+    metrics = {"turn": turn, "accuracy": accuracy(model, clients[turn].dataset)}
+    return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
+
+
+def _resume(message: Message, context: Context) -> tuple[Run, int, nn.Module, list[Client]]:
+    """The run, which client of it this node is, the global model that came, and the clients, this one as it was left.
+
+    Every node of this laboratory could make all clients, as the images come with the library. It uses its own.
+    """
+    run = Run.read(context.run_config)
+    turn = run.turn(context.node_config.get("partition-id"))
+    model, clients = run.build()
+    model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    if "client" in context.state:
+        clients[turn].load_state_dict(_unpack(context.state["client"]), model)
+    return run, turn, model, clients
+
+
+def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, clients: list[Client]) -> None:
+    """The laboratory's measurements on the attacker's node: they need the victim's images and the test set."""
+    *honest, attacker = clients
+    _, test = load_dataset(run.dataset)
+    config = {"kind": "attack", "engine": "flower"} | asdict(run)
+    del config["output"], config["wait"]
+    private = torch.cat([each.dataset.images_of(run.target) for each in honest])
+    recorder = Recorder(config, private, num_frames=run.frames, past=_past(run, now["round"], context, config))
+    of_target = test.subset(torch.nonzero(test.labels == run.target).squeeze(1))
+    measured = dict(now) | {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
+    recorder.take(attacker.generator, measured)
+    record = recorder.record()
+    context.state["record"] = ConfigRecord({"npz": record.dumps()})
+    if run.output:
+        record.save(record_path(run.output, run.target))
+
+
+def _past(run: Run, number: int, context: Context, config: dict[str, Any]) -> AttackRecord | None:
+    """The record so far. A node that was started again has lost its state, and finds what it had written."""
+    if "record" in context.state:
+        return AttackRecord.loads(context.state["record"]["npz"])
+    path = record_path(run.output, run.target)
+    if run.output and path.exists():
+        try:
+            record = AttackRecord.load(path)
+        except ValueError as error:
+            log(WARNING, "not gone on from: %s", error)
+            return None
+        if config.items() <= record.config.items() and record.rounds[-1] < number:
+            return record
+    return None
+
+
+def _pack(state: dict[str, Any]) -> ConfigRecord:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return ConfigRecord({"torch": buffer.getvalue()})
+
+
+def _unpack(packed: ConfigRecord) -> dict[str, Any]:
+    return torch.load(io.BytesIO(packed["torch"]), weights_only=True)

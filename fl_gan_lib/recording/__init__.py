@@ -1,0 +1,1 @@
+"""What a run needs to be recorded and continued: recorder, checkpoints, files."""

@@ -1,0 +1,1 @@
+"""Experiments on the attack: many runs, what they are compared with, and the pictures of their results."""

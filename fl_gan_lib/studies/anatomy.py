@@ -1,0 +1,93 @@
+"""What notebook 05 compares: the attack with each of its parts taken away or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
+from fl_gan_lib.models import Classifier
+from fl_gan_lib.studies.jobs import Run, attack, honest, inversion, oracle
+from fl_gan_lib.studies.sweep import sweep
+from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PriorAttacker
+
+
+def _sharing(upload: float, download: float) -> Run:
+    return partial(attack, client_options={"upload_fraction": upload, "download_fraction": download})
+
+
+def _turns(rounds: int, local_steps: int, generator_steps: int) -> Run:
+    attacker = partial(GANAttacker, generator_steps=generator_steps)
+    return partial(attack, rounds=rounds, make_attacker=attacker, client_options={"local_steps": local_steps})
+
+
+# The settings of notebook 05, by name. Where they say nothing else: digit 3, 100 rounds, one honest client.
+SETTINGS: dict[str, Run] = {
+    "default": attack,
+    "honest federation": honest,
+    "no injection": partial(attack, inject=False),
+    "1 honest": partial(attack, rounds=60),
+    "4 honest, same total": partial(attack, rounds=60, num_honest=4),
+    "9 honest, same total": partial(attack, rounds=60, num_honest=9),
+    "40 honest, same total": partial(attack, rounds=60, num_honest=40),
+    "1 honest, 97 images each": partial(attack, rounds=60, images_per_client=97),
+    "4 honest, 97 images each": partial(attack, rounds=60, num_honest=4, images_per_client=97),
+    "9 honest, 97 images each": partial(attack, rounds=60, num_honest=9, images_per_client=97),
+    "up 0.5, down 0.5": _sharing(0.5, 0.5),
+    "up 0.1, down 0.1": _sharing(0.1, 0.1),
+    "up 0.1, down 1": _sharing(0.1, 1),
+    "up 1, down 0.1": _sharing(1, 0.1),
+    "400 rounds of 2 steps": _turns(400, 2, GENERATOR_STEPS // 4),
+    "25 rounds of 32 steps": _turns(25, 32, 4 * GENERATOR_STEPS),
+    "5 rounds of 160 steps": _turns(5, 160, 20 * GENERATOR_STEPS),
+    "strided LeakyReLU": partial(attack, make_model=LeakyClassifier),
+    "ten outputs": partial(
+        attack, make_model=partial(Classifier, 10), make_attacker=partial(GANAttacker, fake_label=0)
+    ),
+    "MLP generator": partial(attack, make_attacker=partial(GANAttacker, make_generator=MLPGenerator)),
+    "the paper's split": partial(attack, split="paper"),
+    "10 images of the target": partial(attack, target_images=10),
+    "50 images of the target": partial(attack, target_images=50),
+    "200 images of the target": partial(attack, target_images=200),
+    "inversion, honest model": partial(inversion, honest=True),
+    "inversion, attacked model": inversion,
+    "oracle": oracle,
+    "own digits first": partial(attack, make_attacker=PriorAttacker),
+}
+
+
+def compare_settings(
+    names: Sequence[str] = tuple(SETTINGS),
+    *,
+    target: int = 3,
+    seeds: Sequence[int] = (0, 1, 2),
+    rounds: int | None = None,
+    path: str | Path,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
+    """Run the settings of notebook 05, a row of csv for each recorded round.
+
+    Args:
+        names: of `SETTINGS`.
+        target: the digit that the attacker lacks, 0 to 4 (with the paper's split the others have no victim).
+        seeds: of the runs.
+        rounds: of every run, for a quick look; by default what the setting says, or 100.
+        path, num_workers: as for `sweep`. The first seed's pictures go into a file of the same name ending in `.npz`.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    unknown = sorted(set(names) - set(SETTINGS))
+    if unknown:
+        raise ValueError(f"unknown settings {unknown}: choose from {list(SETTINGS)}")
+    override = {} if rounds is None else {"rounds": rounds}
+    jobs = {}
+    for seed in seeds:
+        for name in names:
+            options = {"rounds": 100} | getattr(SETTINGS[name], "keywords", {}) | override
+            jobs[name, seed] = partial(SETTINGS[name], target, seed, num_frames=12, **options)
+    pictures = {name: (name, seeds[0]) for name in names}
+    return sweep(jobs, ("setting", "seed"), path, num_workers=num_workers, pictures=pictures)

@@ -1,0 +1,135 @@
+"""The runs that notebook 06 compares: the attack against each defence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fl_gan_lib.defences.aggregation import Krum, TrimmedMean, coordinate_median
+from fl_gan_lib.defences.clients import AugmentingClient, DropoutClient, WithholdingClient
+from fl_gan_lib.defences.privacy import ClipAndNoise, PrivateClient, PrivateMean
+from fl_gan_lib.defences.sharing import Quantise
+from fl_gan_lib.federation import Client
+from fl_gan_lib.studies.jobs import Run, attack
+from fl_gan_lib.studies.sweep import Result, sweep
+
+
+def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **options: Any) -> Result:
+    """The attack on a victim that spends a privacy budget of `epsilon` over all rounds."""
+    victim = partial(PrivateClient, epsilon=epsilon, num_rounds=rounds)
+    return attack(target, seed, rounds=rounds, make_honest=victim, **options)
+
+
+def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any) -> Result:
+    """The attack on a victim that withholds its images of the target."""
+    return attack(target, seed, make_honest=partial(WithholdingClient, digit=target, every=every), **options)
+
+
+_TEN = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
+
+_CROWDS = {1: {"rounds": 60}, 9: _TEN, 40: {"rounds": 60, "num_honest": 40}}
+
+_NOISE = {"max_norm": 0.5, "noise_multiplier": 1.0}
+
+# By name. Where they say nothing else: 100 rounds, one honest client.
+DEFENCES: dict[str, Run] = {
+    "none": attack,
+    "DP-SGD, clipping alone": partial(private_attack, epsilon=math.inf),
+    **{f"DP-SGD, epsilon {epsilon}": partial(private_attack, epsilon=epsilon) for epsilon in (50, 8, 3, 1)},
+    "10 % of each update": partial(attack, client_options={"upload_fraction": 0.1}),
+    "1 % of each update": partial(attack, client_options={"upload_fraction": 0.01}),
+    "2 bits a number": partial(attack, client_options={"protect": Quantise(2)}),
+    "20 rounds": partial(attack, rounds=20),
+    "class in every 10th round": partial(withheld_attack, every=10),
+    "class held back": partial(withheld_attack, every=None),
+    "augmentation": partial(attack, make_honest=AugmentingClient),
+    "dropout": partial(attack, make_honest=DropoutClient),
+    "1 honest": partial(attack, **_CROWDS[1]),
+    "9 honest": partial(attack, **_TEN),
+    "9 honest, median": partial(attack, aggregate=coordinate_median(10), **_TEN),
+    "9 honest, trimmed mean": partial(attack, aggregate=TrimmedMean(10, 2), **_TEN),
+    "9 honest, Krum": partial(attack, aggregate=Krum(10, 1), **_TEN),
+    **{
+        f"{number} honest, noise at the server": partial(attack, aggregate=PrivateMean(**_NOISE), **options)
+        for number, options in _CROWDS.items()
+    },
+    **{
+        f"{number} honest, noise at the clients": partial(
+            attack, make_honest=partial(Client, protect=ClipAndNoise(**_NOISE)), **options
+        )
+        for number, options in _CROWDS.items()
+    },
+    "40 honest": partial(attack, **_CROWDS[40]),
+}
+
+# Those whose records are kept, for the explorer: the rows of the README's table.
+RECORDED = (
+    "DP-SGD, epsilon 8",
+    "1 % of each update",
+    "2 bits a number",
+    "20 rounds",
+    "class in every 10th round",
+    "class held back",
+    "augmentation",
+    "dropout",
+    "9 honest",
+    "9 honest, median",
+    "9 honest, trimmed mean",
+    "9 honest, Krum",
+    "40 honest",
+    "40 honest, noise at the server",
+)
+
+
+def compare_defences(
+    names: Sequence[str] = tuple(DEFENCES),
+    *,
+    digits: Sequence[int] = (3, 9),
+    seeds: Sequence[int] = (0, 1, 2),
+    rounds: int | None = None,
+    path: str | Path,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
+    """Run the attack against `DEFENCES`, a row of csv for each recorded round.
+
+    Args:
+        names: of `DEFENCES`.
+        digits: that the attacker lacks.
+        seeds: of the runs.
+        rounds: of every run, for a quick look; by default what the defence says, or 100.
+        path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name
+            ending in `.npz`, and the records of `RECORDED` and seed 0 beside it.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    jobs = {}
+    for key, run, options in _runs(DEFENCES, names, digits, seeds, rounds):
+        keep = key[0] in RECORDED and key[2] == 0
+        recorded = {"folder": Path(path).parent, "kind": record_kind(key[0])} if keep else {}
+        jobs[key] = partial(run, *key[1:], num_frames=12, **options, **recorded)
+    pictures = {name: (name, digits[0], seeds[0]) for name in names}
+    return sweep(jobs, ("defence", "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
+
+
+def record_kind(name: str) -> str:
+    """How the record of a defence is called: a file's name that still reads as the defence's."""
+    return name.replace("%", "percent").replace(",", "").replace(" ", "_")
+
+
+def _runs(
+    runs: Mapping[str, Run], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
+) -> Iterator[tuple[tuple[str, int, int], Run, dict[str, Any]]]:
+    """Key, run and number of rounds of all that is wanted, seed by seed."""
+    unknown = sorted(set(names) - set(runs))
+    if unknown:
+        raise ValueError(f"unknown names {unknown}: choose from {list(runs)}")
+    for seed, digit, name in product(seeds, digits, names):
+        wanted = getattr(runs[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
+        yield (name, digit, seed), runs[name], {"rounds": wanted}

@@ -1,0 +1,123 @@
+"""What a server sees of each update, and attackers that know what it looks at (notebook 06)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from sklearn.metrics import recall_score
+from torch import Tensor, nn
+
+from fl_gan_lib.attack import GANAttacker
+from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.defences.privacy import ClipAndNoise
+from fl_gan_lib.federation import Update, fedavg
+from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.studies.defences import _TEN, _runs
+from fl_gan_lib.studies.jobs import Run, attack
+from fl_gan_lib.studies.sweep import Result, sweep
+from fl_gan_lib.studies.variants import HedgingAttacker
+
+INSPECT_EVERY = 5
+
+
+def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> Result:
+    """The attack, and what the server sees of each update: a row for each client in every fifth round.
+
+    The columns that end in `_run` are those of the whole run after its last round.
+    """
+    test = load_dataset()[1]
+    seen: list[pd.DataFrame] = []
+    number = 0
+
+    def inspect(updates: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        nonlocal number
+        number += 1
+        updates = list(updates)
+        if number % INSPECT_EVERY == 0 or number == rounds:
+            seen.append(describe_updates(updates, state, test).assign(round=number))
+        return fedavg(updates)
+
+    metrics, pictures = attack(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
+    last = metrics.iloc[-1]
+    rows = pd.concat(seen)
+    names = ("accuracy", "recognition", "gap_closed", "diversity")
+    return rows.assign(**{f"{name}_run": last[name] for name in names}), pictures
+
+
+def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], test: ImageDataset) -> pd.DataFrame:
+    """What a server can see of the updates of one round, a row for each client.
+
+    Args:
+        updates: of the clients, of a federation whose model is a `Classifier`.
+        state: of the global model that they received.
+        test: images that the server holds.
+
+    Returns:
+        `client`: its place.
+        `norm`: of its change.
+        `cosine`: between its change and the mean change of the others.
+        `fake_bias`: how much it raised the bias of the extra output.
+        `fake_row`: how far it moved the row of the extra output in the last layer, over the median of the rows.
+        `largest_row`: the same for the row that moved farthest.
+        `worst_digit`: the accuracy of its model on the digit that it reads worst, from 0 to 1.
+    """
+    weight, bias = list(state)[-2:]
+    changes = [{name: update.state[name] - state[name] for name in state} for update in updates]
+    flat = torch.stack([torch.cat([tensor.flatten() for tensor in change.values()]) for change in changes])
+    others = (flat.sum(0) - flat) / (len(flat) - 1)
+    rows = torch.stack([change[weight] for change in changes]).norm(dim=2)
+    return pd.DataFrame(
+        {
+            "client": range(len(updates)),
+            "norm": flat.norm(dim=1),
+            "cosine": nn.functional.cosine_similarity(flat, others),
+            "fake_bias": [change[bias][FAKE_LABEL].item() for change in changes],
+            "fake_row": rows[:, FAKE_LABEL] / rows.median(1).values,
+            "largest_row": rows.max(1).values / rows.median(1).values,
+            "worst_digit": [_worst_digit(update.state, test) for update in updates],
+        }
+    )
+
+
+@torch.no_grad()
+def _worst_digit(state: Mapping[str, Tensor], test: ImageDataset) -> float:
+    model = Classifier().eval()
+    model.load_state_dict(state)
+    read = torch.cat([model(images).argmax(1) for images in test.images.split(500)])
+    return float(recall_score(test.labels, read, labels=range(10), average=None, zero_division=0).min())
+
+
+# Attackers that know what the server looks at, against nine honest clients, three of which lack the target as well.
+_INSPECTED = partial(inspected_attack, **_TEN)
+
+ATTACKERS: dict[str, Run] = {
+    "as it is": _INSPECTED,
+    "calls its fakes a 0": partial(_INSPECTED, make_attacker=partial(GANAttacker, fake_label=0)),
+    "calls half of them the target": partial(_INSPECTED, make_attacker=HedgingAttacker),
+    "small updates": partial(_INSPECTED, make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.5, 0))),
+    "all of this at once": partial(
+        _INSPECTED, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
+    ),
+}
+
+
+def compare_attackers(
+    names: Sequence[str] = tuple(ATTACKERS),
+    *,
+    digits: Sequence[int] = (3, 9),
+    seeds: Sequence[int] = (0, 1, 2),
+    rounds: int | None = None,
+    path: str | Path,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
+    """Let `ATTACKERS` try to pass unseen, a row of csv for each inspected update. Arguments as `compare_defences`."""
+    jobs = {
+        key: partial(run, *key[1:], **options) for key, run, options in _runs(ATTACKERS, names, digits, seeds, rounds)
+    }
+    return sweep(jobs, ("attacker", "digit", "seed"), path, num_workers=num_workers)

@@ -1,0 +1,147 @@
+"""The static pictures of notebooks 05 to 07 and of the benchmark. They need no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from fl_gan_lib.figures import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PINK, finish
+
+
+def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str = "") -> Figure:
+    """A row for each name, highest median on top: a dot for each run, and a bar at the median."""
+    order = sorted(runs, key=lambda name: np.median(runs[name]))
+    figure, axes = plt.subplots(figsize=(8, 0.27 * len(order) + 1.0), layout="constrained")
+    for row, name in enumerate(order):
+        axes.plot(runs[name], [row] * len(runs[name]), "o", color=BLUE, markersize=5, alpha=0.7)
+        axes.plot([np.median(runs[name])] * 2, [row - 0.35, row + 0.35], color=ORANGE, linewidth=3)
+    axes.set_yticks(range(len(order)), order)
+    axes.grid(axis="both", color="lightgrey", linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel(xlabel)
+    axes.set_title(title, loc="left")
+    return finish(figure)
+
+
+def plot_tradeoff(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, groups: Mapping[str, str]
+) -> Figure:
+    """Utility against leakage: a numbered point for each setting, at the medians of its runs, and the frontier.
+
+    The frontier joins the settings of a panel that no other one there beats in both. Right is useful, down is private.
+
+    Args:
+        panels: by title, settings that can be compared: by name, (accuracy, leakage) of each run, from 0 to 1.
+        groups: by setting, what its colour stands for.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
+    colours = dict(zip(dict.fromkeys(groups.values()), cycle((BLACK, BLUE, GREEN, PINK, GREY, BROWN)), strict=False))
+    numbers = {name: number for number, name in enumerate(groups, start=1)}
+    starred = set()
+    for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
+        medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
+        best = {name for name, point in medians.items() if not any(_beats(other, point) for other in medians.values())}
+        starred |= best
+        frontier = np.array(sorted(medians[name] for name in best))
+        axis.step(*frontier.T, where="pre", color=ORANGE, linewidth=6, alpha=0.3, zorder=0)
+        for name, (x, y) in medians.items():
+            (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
+            spread = {"color": colours[groups[name]], "alpha": 0.4, "zorder": 1}
+            axis.plot([x, x], [lowest_y, highest_y], **spread)
+            axis.plot([lowest_x, highest_x], [y, y], **spread)
+            axis.plot(x, y, "o", color=colours[groups[name]], markersize=15, markeredgecolor="white")
+            axis.annotate(numbers[name], (x, y), ha="center", va="center", color="white", fontsize=9, weight="bold")
+        axis.set_xscale("logit", one_half="0.5")
+        useful = [x for runs in points.values() for x, _ in runs]
+        left, right = 0.95 * min(useful), 1 - 0.8 * (1 - max(useful))
+        ticks = [tick for tick in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if left <= tick <= right]
+        axis.set_xticks(ticks, map(str, ticks))
+        axis.set_xlim(left, right)
+        axis.minorticks_off()
+        axis.grid(color="lightgrey", linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set(title=title, xlabel="accuracy of the finished model\n(more useful to the right)")
+    axes[0, 0].set_ylabel("gap closed (more private below)")
+    handles = []
+    for group, colour in colours.items():
+        handles.append(Line2D([], [], linestyle="", label=group))
+        names = [name for name in numbers if groups[name] == group]
+        labels = [f"{numbers[name]}  {name}{' *' if name in starred else ''}" for name in names]
+        handles += [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label in labels]
+    figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="* on the frontier", alignment="left")
+    return finish(figure)
+
+
+def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one[0] >= other[0] and one[1] <= other[1] and one != other
+
+
+def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:
+    """A receiver operating characteristic for each name, the largest area first; the diagonal is guessing.
+
+    Args:
+        curves: by name, the shares of false alarms and of caught attackers, both increasing from 0 to 1.
+        title: above the plot.
+    """
+    area = {name: np.diff(alarms) @ (np.add(caught[1:], caught[:-1]) / 2) for name, (alarms, caught) in curves.items()}
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
+    styles = cycle(zip((BLUE, ORANGE, GREEN, PINK, GREY, BLACK), ("-", "--", "-.", ":") * 2, strict=False))
+    for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
+        axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
+    axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
+    axes.set_title(title, loc="left")
+    axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
+    return finish(figure)
+
+
+def plot_costs(curves: Sequence[Mapping[str, Any]]) -> Figure:
+    """Seconds a round against the size of the federation, a panel a curve: every repetition, medians, and the line.
+
+    Args:
+        curves: each with a `title`, the `unit` of its `counts`, and `seconds`, by count those of each repetition.
+    """
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.6 * len(curves), 3.4), layout="constrained", squeeze=False)
+    for axis, curve in zip(axes[0], curves, strict=True):
+        counts = np.array(curve["counts"])
+        seconds = np.array([curve["seconds"][str(count)] for count in counts])
+        medians = np.median(seconds, axis=1)
+        axis.plot(counts, seconds, ".", color=BLUE, alpha=0.35)
+        axis.plot(counts, medians, "o", color=BLUE, label="median")
+        axis.plot(counts, np.polyval(np.polyfit(counts, medians, 1), counts), color=ORANGE, label="straight line")
+        axis.set(xlabel=curve["unit"], ylabel="seconds a round", xlim=(0, None), ylim=(0, None))
+        axis.set_title(curve["title"], loc="left")
+        axis.legend(loc="upper left")
+    return finish(figure)
+
+
+def plot_hosts(hosts: Mapping[str, Mapping[str, str]]) -> Figure:
+    """A federation of several computers: who runs what, and who calls whom.
+
+    Args:
+        hosts: computer -> (process -> what it holds); the first computer is the server, to which the others connect.
+    """
+    figure, axes = plt.subplots(figsize=(9.5, 4.3), layout="constrained")
+    axes.set(xlim=(-0.01, len(hosts) - 1), ylim=(-0.03, 2.05))
+    axes.set_axis_off()
+    server, *nodes = hosts
+    middle = (len(nodes) - 1) / 2
+    for host, x, y in [(server, middle, 1.2), *((node, float(k), 0.0) for k, node in enumerate(nodes))]:
+        axes.add_patch(plt.Rectangle((x + 0.04, y), 0.92, 0.8, facecolor="#f4f4f4", edgecolor="#666666"))
+        axes.text(x + 0.5, y + 0.72, host, ha="center", va="center", fontweight="bold")
+        for row, (process, holds) in enumerate(hosts[host].items()):
+            color = "#d5e8f5" if row else "#fbe3c8"
+            low = y + 0.37 - 0.33 * row
+            axes.add_patch(plt.Rectangle((x + 0.08, low), 0.84, 0.28, facecolor=color, edgecolor="none"))
+            axes.text(x + 0.5, low + 0.14, f"{process}: {holds}", ha="center", va="center", fontsize=8.5)
+        if y == 0:
+            ends = {"xy": (middle + 0.5 + (x - middle) * 0.4, 1.2), "xytext": (x + 0.5, 0.8)}
+            axes.annotate("", **ends, arrowprops={"arrowstyle": "->", "color": "#0072b2", "linewidth": 1.8})
+    axes.text(middle + 0.5, 0.98, "each node calls the server (TLS)", ha="center", color="#0072b2", fontsize=8.5)
+    return finish(figure)

@@ -1,0 +1,64 @@
+"""The jobs that sweeps are made of: a whole attack, or what it is compared with, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from fl_gan_lib.attack import build_federation, check_rounds, run_attack
+from fl_gan_lib.data import to_uint8
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.federation import federate
+from fl_gan_lib.metrics import accuracy, evaluate_samples
+from fl_gan_lib.records import record_path
+from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
+from fl_gan_lib.studies.sweep import Result
+
+Run = Callable[..., Result]
+
+NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
+
+
+def attack(target: int, seed: int, *, folder: Path | None = None, kind: str = "attack", **options: Any) -> Result:
+    """`run_attack`; the whole record goes to `folder`, if one is given, as one of that kind."""
+    record = run_attack(target, seed=seed, device="cpu", progress=False, **options)
+    if folder is not None:
+        record.save(record_path(folder, target, kind))
+    return record.metrics, record.samples[-1, :10]
+
+
+def oracle(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
+    """`run_oracle`; the whole record goes to `folder`, if one is given."""
+    record = run_oracle(target, seed=seed, device="cpu", progress=False, **options)
+    if folder is not None:
+        record.save(record_path(folder, target, "oracle"))
+    return record.metrics, record.samples[-1, :10]
+
+
+def honest(target: int, seed: int, *, rounds: int | None = None, num_frames: int | None = None) -> Result:
+    """The accuracy of the honest federation beside `run_attack`, after its last round; nothing is drawn."""
+    model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
+    return pd.DataFrame([{"round": check_rounds(rounds), "accuracy": accuracy(model, load_dataset()[1])}]), NO_PICTURES
+
+
+def inversion(
+    target: int, seed: int, *, rounds: int | None = None, num_frames: int | None = None, honest: bool = False
+) -> Result:
+    """Plain model inversion on the last global model, of the honest federation or of the one under attack."""
+    rounds = check_rounds(rounds)
+    if honest:
+        model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
+    else:
+        model, clients = build_federation(load_dataset()[0], target, num_rounds=rounds, seed=seed, device="cpu")
+        for _ in federate(model, clients, num_rounds=rounds, seed=seed):
+            pass
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        pictures = to_uint8(invert(model, target))
+    row = {"round": rounds, "accuracy": accuracy(model, load_dataset()[1])} | evaluate_samples(pictures, target)
+    return pd.DataFrame([row]), pictures[:10]

@@ -1,0 +1,127 @@
+"""What the explorer sends to the browser; what the browser makes of it is tested in tests/browser."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fl_gan_lib.explorer.page import NUM_GREYS, describe
+from fl_gan_lib.explorer.widget import attack_explorer
+
+
+def picture(url: str) -> np.ndarray:
+    assert url.startswith("data:image/png;base64,")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("L"))
+
+
+def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
+    run = attack_explorer({3: record}).first
+    shown = run["digits"]["3"]
+    assert run["name"] == "attack" and shown["rounds"] == [1, 5]
+    for name, images in {"fakes": record.samples, "private": record.private_samples[None]}.items():
+        expected = images.transpose(0, 2, 1, 3).reshape(images.shape[0] * 28, -1)
+        shades = picture(shown[name]["png"])
+        assert np.abs(shades.astype(int) - expected).max() <= 255 / (NUM_GREYS - 1) / 2 + 1
+        assert len(np.unique(shades)) == NUM_GREYS
+
+
+def test_numbers_that_are_missing_are_none(record):
+    record.metrics["accuracy"] = float("nan")
+    metrics = attack_explorer({3: record}).first["digits"]["3"]["metrics"]
+    assert metrics["accuracy"] == [None, None] and metrics["gap_closed"] == [0.25, 0.75]
+
+
+def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
+    record.config["kind"] = "oracle"
+    explorer, sent = attack_explorer({}, beside={"oracle": {3: record}, "a defence": {3: record}}), []
+    monkeypatch.setattr(explorer, "send", sent.append)
+    assert explorer.names == ["attack", "oracle", "a defence"] and explorer.first["name"] == "attack"
+    for name in ("oracle", "a defence"):
+        explorer._obey(None, {"kind": "load", "run": name}, [])
+    run, defence = sent
+    assert run["name"] == "oracle"
+    assert run["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
+    assert run["digits"]["4"]["missing"].endswith("Make one with: make records DIGITS=4")
+    assert defence["digits"]["4"]["missing"].endswith("in this run. It has [3].")
+
+
+def test_digits_without_a_record_say_how_to_make_one(record):
+    digits = attack_explorer(dict.fromkeys((3, 5, 7), record)).first["digits"]
+    assert list(digits) == list("0123456789")
+    assert all("make records DIGITS=" + digit in digits[digit]["missing"] for digit in "0124689")
+    assert len(attack_explorer({}).first["digits"]) == 10
+
+
+def test_the_sentence_says_what_is_seen(record):
+    sentence = "Round 5, digit 3: 5 of 7 fakes read as a 3; the gap to the real images is closed to 75%."
+    assert describe(record, 1) == sentence
+    record.metrics["gap_closed"] = -0.2
+    assert describe(record, 1).endswith("the gap to the real images is not closed at all.")
+
+
+def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatch):
+    outputs = []
+    monkeypatch.setattr("fl_gan_lib.explorer.widget.display", lambda output, **_: outputs.append(output))
+    attack_explorer({3: record}, beside={"oracle": {}})._ipython_display_()
+    page, widget = outputs
+    assert "application/vnd.jupyter.widget-view+json" in widget
+    html = page.data
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
+    assert json.loads(data)["name"] == "attack"
+    assert not re.findall(r"(?:src|href|import)\s*[=(]?\s*[\"']https?:", html)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        *({"kind": "start", "digit": digit} for digit in (11, -1, 10**9, True, 3.0, "3", "../3", None)),
+        *({"kind": "load", "run": name} for name in ("none", "../attack", 3, ["attack"])),
+        *({"kind": "start"}, {"kind": "stop"}, {"kind": 1}, [], "start", None),
+    ],
+)
+def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
+    monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", lambda *_, **__: pytest.fail("started"))
+    attack_explorer({3: record}, live_folder=tmp_path)._obey(None, message, [])
+    explorer = attack_explorer({3: record})
+    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+
+
+def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatch):
+    stopped = []
+
+    def start(target, path, *, report):
+        assert target == 3
+        report({"running": True, "round": None, "rounds": 200, "message": "Preparing"})
+        record.save(path)
+        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
+        return lambda: stopped.append(True)
+
+    monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", start)
+    explorer = attack_explorer({}, live_folder=tmp_path)
+    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+    assert explorer.live == {"running": True, "round": 5, "rounds": 200, "message": "Training"}
+    assert explorer.live_run["digit"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
+    explorer._obey(None, {"kind": "start", "digit": 4}, [])
+    assert explorer.live_run["digit"] == 3
+    explorer._obey(None, {"kind": "stop"}, [])
+    assert stopped == [True]
+
+
+def test_a_live_attack_that_cannot_start_or_be_read_leaves_the_explorer_usable(record, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no memory for another process")
+
+    def start(target, path, *, report):
+        path.unlink(missing_ok=True)  # somebody tidies up
+        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
+        report({"running": False, "round": 5, "rounds": 200, "message": "Stopped"})
+
+    explorer = attack_explorer({}, live_folder=tmp_path)
+    for begin, message in ((fail, "did not start: no memory for another process"), (start, "Stopped")):
+        monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", begin)
+        explorer.start(3)
+        assert message in explorer.live["message"] and not explorer.live["running"]

@@ -1,0 +1,130 @@
+"""The attack on Flower's own engine, simulated and deployed: the same pictures and numbers as in one process."""
+
+import os
+import re
+import signal
+import sys
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
+
+from fl_gan_lib.attack import run_attack
+from fl_gan_lib.flower import keys
+from fl_gan_lib.flower.engine import connect, deploy, deployment, run, simulate, superlink, supernode
+from fl_gan_lib.flower.keys import make_keys
+from fl_gan_lib.metrics import load_judge, yardsticks
+from fl_gan_lib.records import AttackRecord
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Another number of threads gives other bits, of the judge as well."""
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    load_judge.cache_clear(), yardsticks.cache_clear()
+    yield
+    torch.set_num_threads(threads)
+    load_judge.cache_clear(), yardsticks.cache_clear()
+
+
+# A simulation of two nodes is compared in notebook 07.
+@pytest.mark.parametrize(("engine", "num_nodes"), [(simulate, 5), (deploy, 2)])
+def test_the_engine_ends_in_the_same_bits_as_one_process(engine, num_nodes, one_thread, tmp_path):
+    run_options = {"rounds": 2, "local_steps": 2, "frames": 0, "wait": 300.0}  # on a busy machine too
+    record = engine(3, output=tmp_path, num_nodes=num_nodes, progress=False, **run_options)
+    options = {"client_options": {"local_steps": 2}, "device": "cpu", "progress": False}
+    expected = run_attack(3, num_honest=num_nodes - 1, rounds=2, num_frames=0, **options)
+    for name in ("samples", "final_samples", "private_samples", "rounds"):
+        assert np.array_equal(getattr(record, name), getattr(expected, name)), name
+    same = [column for column in expected.metrics if column != "seconds"]
+    pd.testing.assert_frame_equal(record.metrics[same], expected.metrics[same])
+
+
+def test_a_node_that_is_killed_and_started_again_goes_on(tmp_path):
+    home = tmp_path / "flower"
+    config = {"target": 3, "rounds": 4, "local_steps": 1, "frames": 1, "output": str(tmp_path)}
+    log = []
+    with deployment(home, 2) as (address, nodes), ExitStack() as restarted:
+        for line in run(home, config):
+            log.append(line)
+            if "round 1/4: " in line:
+                os.killpg(nodes[1].pid, signal.SIGKILL)
+                nodes[1].wait()
+                so_far = AttackRecord.load(tmp_path / "attack_3.npz")
+            elif "round" in line and nodes[-1].poll() is not None:
+                # Flower refuses a second node with the same key until it has missed two heartbeats of the first.
+                nodes.append(restarted.enter_context(supernode(home, 1, address)))
+    assert so_far.rounds.tolist() == [1]
+    record = AttackRecord.load(tmp_path / "attack_3.npz")
+    assert record.rounds[0] == 1 and record.rounds[-1] == 4, "\n".join(log)
+    assert np.array_equal(record.samples[0], so_far.samples[0])
+    assert "Node Unavailable" in "\n".join(log)
+
+
+def test_a_run_that_fails_says_why(tmp_path):
+    with superlink(tmp_path, "--insecure") as address:
+        connect(tmp_path, address)
+        with pytest.raises(RuntimeError, match="attacker is 7: it must be a partition, 0 to 1, or -1"):
+            list(run(tmp_path, {"attacker": 7}))
+    with pytest.raises(ValueError, match="the target is 12: it must be a digit"):
+        simulate(12, output=tmp_path, progress=False)
+
+
+def test_a_superlink_that_is_not_there_is_said_within_30_seconds(tmp_path):
+    make_keys(tmp_path / "keys")
+    start = time.monotonic()
+    with supernode(tmp_path, 0, "127.0.0.1:1") as node:
+        connect(tmp_path, "127.0.0.1:1")
+        with pytest.raises(RuntimeError, match=r"127\.0\.0\.1:1"):
+            list(run(tmp_path, {}))
+        assert node.wait(30) != 0
+    assert time.monotonic() - start < 30
+    assert re.search("onnect", (tmp_path / "node_0.log").read_text())
+
+
+def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
+    folder = make_keys(tmp_path / "keys", num_nodes=3)
+    assert {path.name for path in folder.iterdir()} == {
+        "ca.crt",
+        "server.crt",
+        "server.key",
+        *(f"node_{number}{end}" for number in range(3) for end in ("", ".pub")),
+    }
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
+    with pytest.raises(FileExistsError, match="take another folder"):
+        make_keys(folder)
+    with pytest.raises(ValueError, match="num_nodes is 0"):
+        make_keys(tmp_path / "others", num_nodes=0)
+
+
+def test_keys_that_were_not_all_written_are_made_again(monkeypatch, tmp_path):
+    names = []
+
+    def full(path, content):
+        names.append(path.name)
+        if len(names) == 5:
+            raise OSError("no space left on device")
+        path.write_bytes(content)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(keys, "_write", full)
+        make_keys(tmp_path)
+    assert len(names) == 5
+    make_keys(tmp_path)
+    assert (tmp_path / "node_1.pub").stat().st_size > 0
+
+
+def test_a_python_in_a_folder_with_a_space_is_named_before_anything_is_started(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", "/my environment/bin/python")
+    with pytest.raises(RuntimeError, match=r"Python's path has a space \(/my environment/bin/python\): .*deploy"):
+        simulate(output=tmp_path, progress=False)
+    assert not (tmp_path / "flower").exists()

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.federation import Client, Update
+from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.records import load_all_records
+from fl_gan_lib.studies.defences import DEFENCES, RECORDED, compare_defences
+from fl_gan_lib.studies.detection import ATTACKERS, compare_attackers, describe_updates
+
+
+def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_path):
+    names = ["DP-SGD, epsilon 1", "1 % of each update", "9 honest, Krum", "1 honest, noise at the clients"]
+    options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 0}
+    table = compare_defences(names, path=tmp_path / "defences.csv", **options)
+    assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
+    assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
+    runs = load_all_records(tmp_path)
+    assert {name for name, records in runs.items() if records} == {"1 percent of each update", "9 honest Krum"}
+
+
+def test_each_inspected_update_is_a_row(tmp_path):
+    options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 0}
+    table = compare_attackers(["small updates"], path=tmp_path / "detection.csv", **options)
+    assert table[["round", "client"]].values.tolist() == [[number, client] for number in (5, 6) for client in range(10)]
+    assert table["gap_closed_run"].nunique() == 1
+    # In the last tenth, here round 6, the attacker is quiet; before, its update is as small as it wants.
+    assert table["norm"].iloc[9] == pytest.approx(0.5, abs=1e-3)
+    assert table["norm"].between(0.05, 5).all() and table["cosine"].between(-1, 1).all()
+
+
+def test_what_a_server_sees_of_an_update():
+    torch.manual_seed(0)
+    state = Classifier().state_dict()
+
+    def update(**changes: torch.Tensor) -> Update:
+        return Update({name: state[name] + changes.get(name, 0) for name in state}, 1)
+
+    ones = torch.full_like(state["7.weight"], 0.01)
+    row = torch.zeros_like(state["9.bias"])
+    row[FAKE_LABEL] = 2.0
+    rows = torch.ones_like(state["9.weight"])
+    rows[4] = 3.0
+    updates = [
+        update(**{"7.weight": ones}),
+        update(**{"7.weight": ones, "9.weight": rows}),
+        update(**{"7.weight": -ones, "9.weight": rows, "9.bias": row}),
+    ]
+    seen = describe_updates(updates, state, load_dataset()[1])
+    assert seen["client"].tolist() == [0, 1, 2]
+    assert seen["norm"].iloc[0] == pytest.approx(ones.norm().item(), rel=1e-3)
+    one, two, three = (torch.cat([(each.state[name] - state[name]).flatten() for name in state]) for each in updates)
+    assert seen["cosine"].iloc[2] == pytest.approx(
+        torch.dot(three, one + two).item() / three.norm() / (one + two).norm()
+    )
+    assert seen["fake_bias"].tolist() == pytest.approx([0, 0, 2])
+    assert seen["fake_row"].iloc[1] == pytest.approx(1, rel=1e-3)
+    assert seen["largest_row"].iloc[1] == pytest.approx(3, rel=1e-3)
+    assert seen["worst_digit"].between(0, 1).all()
+
+
+def test_the_worst_digit_is_the_one_that_the_model_has_not_learned():
+    train, test = load_dataset()
+    torch.manual_seed(0)
+    model = Classifier()
+    state = dict(model.state_dict())
+    without = train.subset(torch.where(train.labels != 7)[0])
+    updates = [Client(data, local_steps=120, batch_size=64).fit(model, 1) for data in (train, without)]
+    seen = describe_updates(updates, state, test)
+    assert seen["worst_digit"].iloc[0] > 0.7 and seen["worst_digit"].iloc[1] == 0
+
+
+def test_names_are_known_and_records_are_of_defences(tmp_path):
+    assert not set(DEFENCES) & set(ATTACKERS) and set(RECORDED) <= set(DEFENCES)
+    for compare in (compare_defences, compare_attackers):
+        with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from"):
+            compare(["nothing"], path=tmp_path / "table.csv")
