@@ -1,10 +1,11 @@
-"""The attack: a participant who follows the protocol, with a generator at home (Hitaj et al. 2017)."""
+"""The attack: a participant with a generator at home, against an otherwise honest federation (Hitaj et al. 2017)."""
 
 from __future__ import annotations
 
 import copy
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from fl_gan_lib.federation import Aggregate, Client, Update, federate
 from fl_gan_lib.metrics import accuracy
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
-from fl_gan_lib.recording.checkpoints import run_with_checkpoints
-from fl_gan_lib.recording.recorder import Progress, record_run
+from fl_gan_lib.recording.checkpoints import Checkpoint
+from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
 
 DEFAULT_ROUNDS = 200
@@ -35,8 +36,8 @@ class GANAttacker(Client):
     algorithm 1). It holds its own images, what it received, and nothing else.
 
     While it injects, the global model takes many real images of the target for fakes. So in the last tenth of the
-    rounds the attacker does as an honest client does, and its generator stays as it is: the finished model reads the
-    target again.
+    rounds the attacker does what an honest client does, and its generator stays as it is: the finished model classifies
+    the target correctly again.
 
     Args:
         dataset: the attacker's own images, without the target.
@@ -82,40 +83,39 @@ class GANAttacker(Client):
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train the generator on `global_model`, which stays as it is, then train locally on images and fakes."""
-        received = self._receive(global_model)
-        own = self.dataset = self.dataset.to(next(received.parameters()).device)
-        images, labels, num_fakes = own.images, own.labels, 0
+        received = self.receive(global_model)
+        examples, num_fakes = self.dataset, 0
         if round <= self.active_rounds:
             discriminator = copy.deepcopy(received).eval().requires_grad_(False)
             for _ in range(self.generator_steps):
                 self.generator.step(discriminator, self.target)
             if self.inject:
-                images, labels = self._mix()
-                num_fakes = self.num_fakes
-        return self._train(global_model, images, labels, num_examples=len(own) + num_fakes)
+                examples, num_fakes = self.mix_in_fakes(), self.num_fakes
+        loss = self.train_locally(examples)
+        return self.make_update(global_model, len(self.dataset) + num_fakes, loss)
 
-    def state_dict(self) -> dict[str, Any]:
-        """As for a `Client`, and the generator."""
-        return super().state_dict() | {"generator": self.generator.state_dict()}
+    def receive(self, global_model: nn.Module) -> nn.Module:
+        """As for a `Client`; the generator moves to the device of the model."""
+        received = super().receive(global_model)
+        self.generator.to(next(received.parameters()).device)
+        return received
 
-    def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
-        """As for a `Client`, and the generator."""
-        super().load_state_dict(state, global_model)
-        self.generator.to(next(global_model.parameters()).device)
-        self.generator.load_state_dict(state["generator"])
-
-    def _mix(self) -> tuple[Tensor, Tensor]:
+    def mix_in_fakes(self) -> ImageDataset:
         """What this round's mini-batches take from the own images and the fakes; no other fake is drawn."""
         own = self.dataset
         picked = torch.randperm(len(own) + self.num_fakes)[: self.local_steps * self.batch_size]
         mine = picked[picked < len(own)].to(own.labels.device)
         fakes = self.generator.draw(len(picked) - len(mine))
-        fake_labels = self._call(len(fakes)).to(own.labels.device)
-        return torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels])
+        fake_labels = self.label_fakes(len(fakes)).to(own.labels.device)
+        return ImageDataset(torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels]))
 
-    def _call(self, num_fakes: int) -> Tensor:
-        """The labels under which the fakes are injected."""
+    def label_fakes(self, num_fakes: int) -> Tensor:
+        """The labels under which the fakes are injected: int64 of shape (num_fakes,)."""
         return torch.full((num_fakes,), self.fake_label)
+
+    def lasting(self) -> dict[str, Any]:
+        """As for a `Client`, and the generator."""
+        return super().lasting() | {f"generator.{name}": part for name, part in self.generator.lasting().items()}
 
 
 def build_federation(
@@ -191,18 +191,18 @@ def run_attack(
 
     Args:
         target: the digit that the attacker lacks and wants, 0 to 9.
-        dataset: `"mnist-5k"` or `"mnist"`, see `data.load_dataset`.
+        dataset: `"mnist-5k"` or `"mnist"`, see `load_dataset`.
         rounds: of federated averaging; by default 200.
         num_honest: honest clients, see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
         clients_per_round: how many participants the server draws for each round, the attacker among them or not; by
             default all take part.
-        aggregate: how the server makes one model of the updates; by default `federation.fedavg`.
+        aggregate: how the server makes one model of the updates; by default `fedavg`.
         seed: of the split, the weights and every round. On a CPU, the same seed, machine and number of threads give the
             same bits.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         progress: show a bar, and a line for each recorded round.
-        num_frames: how many rounds to record at the most, see `recording.snapshot_rounds`.
+        num_frames: how many rounds to record at the most, see `recording.recorder.snapshot_rounds`.
         watch: called after each round with its number and, where the round was recorded, the record so far.
         path: the file that the record goes to, *.npz; by default none, and the caller saves it.
         options: as for `build_federation`, for another split, model, attacker or protocol.
@@ -215,7 +215,7 @@ def run_attack(
             nothing has been trained yet.
         OSError: nothing can be written where `path` is; nothing has been trained yet. When that happens later (a full
             disk) there is a warning, and the run goes on.
-        federation.FederationError: in a round, no client has sent an update that can be used.
+        FederationError: in a round, no client has sent an update that can be used.
     """
     # NumPy's integers do not go into a record.
     rounds, target, seed = check_rounds(rounds), check_digit(target), index(seed)
@@ -225,43 +225,37 @@ def run_attack(
         train, target, num_rounds=rounds, inject=inject, seed=seed, device=device, **options
     )
     *honest, attacker = clients
-    target_test = test.subset(torch.nonzero(test.labels == target).squeeze(1))
+    protocol = {"clients_per_round": clients_per_round, "aggregate": aggregate}
     config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed, "inject": inject}
-    if clients_per_round is not None:
-        config["clients_per_round"] = clients_per_round
-    if aggregate is not None:
-        config["aggregate"] = _describe(aggregate)
-    config |= {name: value if isinstance(value, int) else _describe(value) for name, value in options.items()}
+    config |= describe_options({name: value for name, value in protocol.items() if value is not None} | options)
     config["device"] = str(next(model.parameters()).device)
-    protocol = {"clients_per_round": clients_per_round, "aggregate": aggregate, "seed": seed}
+    private = torch.cat([client.dataset.images_of(target) for client in honest])
+    of_target = test.subset(torch.nonzero(test.labels == target).squeeze(1))
 
-    def run(start: Progress, keep: Callable[[Progress], None] | None) -> AttackRecord:
-        def after_round(now: Progress) -> None:
-            if keep:
-                keep(now)
+    def evaluate() -> dict[str, float]:
+        return {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
+
+    recorder = Recorder(config, private, num_frames=num_frames)
+    unfinished = config | {"num_frames": num_frames}
+    with (
+        Checkpoint(path, unfinished, model, clients, recorder) if path else nullcontext() as checkpoint,
+        until_interrupted(recorder),
+    ):
+        trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)
+        for number, record in record_rounds(trained, recorder, attacker.generator, evaluate, progress=progress):
+            if checkpoint:
+                checkpoint.save()
             if watch:
-                watch(now.round, now.record)
-
-        return record_run(
-            federate(model, clients, num_rounds=rounds, rounds_done=start.round, **protocol),
-            attacker.generator,
-            private=torch.cat([client.dataset.images_of(target) for client in honest]),
-            config=config,
-            evaluate=lambda: {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, target_test)},
-            progress=progress,
-            num_frames=num_frames,
-            start=start,
-            after_round=after_round,
-        )
-
-    if path is None:
-        return run(Progress(), None)
-    return run_with_checkpoints(run, path, config=config | {"num_frames": num_frames}, model=model, clients=clients)
+                watch(number, record)
+    return recorder.record()
 
 
-def _describe(value: object) -> str:
-    """The same words for the same value in another process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(value))
+def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as they go into a record: numbers as they are, the rest in words that are the same in each process."""
+    return {
+        name: value if isinstance(value, int) else re.sub(r" at 0x[0-9a-f]+", "", str(value))
+        for name, value in options.items()
+    }
 
 
 def check_rounds(rounds: int | None) -> int:

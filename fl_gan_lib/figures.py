@@ -36,7 +36,7 @@ def save_picture(figure: Figure, path: str | Path) -> None:
     """Write a figure as PNG, 100 dots an inch; an existing file is replaced only by a complete one."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    files.replace(path, buffer.getvalue())
+    files.write_atomically(path, buffer.getvalue())
 
 
 def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Figure:
@@ -135,7 +135,7 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
     durations = [250] * (len(frames) - 1) + [3000]
     buffer = io.BytesIO()
     frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    files.replace(path, buffer.getvalue())
+    files.write_atomically(path, buffer.getvalue())
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:

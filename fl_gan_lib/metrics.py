@@ -77,7 +77,7 @@ def load_judge(dataset: str) -> Judge:
         weights = {name: tensor.numpy() for name, tensor in judge.state_dict().items()}
         if kept.is_absolute():  # there is a home
             with contextlib.suppress(OSError):
-                files.replace(kept, files.pack({}, weights))
+                files.write_atomically(kept, files.pack({}, weights))
     return judge.eval().requires_grad_(False)
 
 

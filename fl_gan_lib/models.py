@@ -1,8 +1,11 @@
-"""The two networks of the attack, and how the generator is trained and averaged."""
+"""The two networks of the attack, and how the generator is trained and averaged.
+
+At the end are two layers that make the networks faster on a CPU; they compute what PyTorch's own do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,29 +20,6 @@ NUM_OUTPUTS = 11
 FAKE_LABEL = 10
 LATENT_DIM = 100
 BATCH_SIZE = 32  # of the generator's steps
-
-
-class PixelConv2d(nn.Conv2d):
-    """`nn.Conv2d` for grey pictures (one input channel, no padding, stride 1), as a matrix product.
-
-    The same function with the same parameters. The gradient with respect to the *pixels*, which a generator lives on,
-    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way, about once.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        patches = F.unfold(images, self.kernel_size).transpose(1, 2)
-        height, width = (size - kernel + 1 for size, kernel in zip(images.shape[2:], self.kernel_size, strict=True))
-        return F.linear(patches, self.weight.flatten(1), self.bias).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
-
-class PixelConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` onto grey pictures (one output channel, doubling the size), as a matrix product."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        patches = F.linear(features.permute(0, 2, 3, 1).flatten(1, 2), self.weight.flatten(1).t())
-        size = [2 * side for side in features.shape[2:]]
-        pixels = F.fold(patches.transpose(1, 2), size, self.kernel_size, padding=self.padding, stride=self.stride)
-        return pixels + self.bias[:, None, None]
 
 
 class Classifier(nn.Sequential):
@@ -57,17 +37,17 @@ class Classifier(nn.Sequential):
     """
 
     def __init__(self, num_outputs: int = NUM_OUTPUTS) -> None:
-        super().__init__(
+        super().__init__(  # (N, 1, 28, 28)
             PixelConv2d(1, 32, kernel_size=5),  # (N, 32, 24, 24)
-            nn.MaxPool2d(2),
+            nn.MaxPool2d(2),  # (N, 32, 12, 12)
             nn.Tanh(),
             nn.Conv2d(32, 64, kernel_size=5),  # (N, 64, 8, 8)
-            nn.MaxPool2d(2),
+            nn.MaxPool2d(2),  # (N, 64, 4, 4)
             nn.Tanh(),
-            nn.Flatten(),
-            nn.Linear(64 * 4 * 4, 128),
+            nn.Flatten(),  # (N, 1024)
+            nn.Linear(64 * 4 * 4, 128),  # (N, 128)
             nn.Tanh(),
-            nn.Linear(128, num_outputs),
+            nn.Linear(128, num_outputs),  # (N, num_outputs)
         )
         # Only a layout, shapes and values stay the same; no slower than the other one (notebooks/speed.md).
         self.to(memory_format=torch.channels_last)
@@ -80,11 +60,11 @@ class Generator(nn.Sequential):
     """
 
     def __init__(self) -> None:
-        super().__init__(
-            nn.Linear(LATENT_DIM, 64 * 7 * 7),
+        super().__init__(  # (N, 100)
+            nn.Linear(LATENT_DIM, 64 * 7 * 7),  # (N, 3136)
             nn.BatchNorm1d(64 * 7 * 7),
             nn.ReLU(),
-            nn.Unflatten(1, (64, 7, 7)),
+            nn.Unflatten(1, (64, 7, 7)),  # (N, 64, 7, 7)
             nn.ConvTranspose2d(64, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
             nn.BatchNorm2d(32),
             nn.ReLU(),
@@ -115,10 +95,8 @@ class AveragedGenerator:
         self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
 
     def step(self, discriminator: nn.Module, target: int) -> None:
-        """One step that makes `discriminator` read the fakes as `target`."""
+        """One step that makes `discriminator` classify the fakes as `target`."""
         device = next(discriminator.parameters()).device
-        if next(self.model.parameters()).device != device:
-            self.to(device)
         logits = discriminator(self.model(torch.randn(BATCH_SIZE, LATENT_DIM, device=device)))
         loss = F.cross_entropy(logits, torch.full((BATCH_SIZE,), target, device=device))
         self._optimizer.zero_grad()
@@ -131,25 +109,9 @@ class AveragedGenerator:
         """Move the networks; the optimiser's state follows only if it is loaded, or made, afterwards."""
         self.model.to(device), self.average.to(device)
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`; a RuntimeError or a ValueError if it is of another network or optimiser."""
-        check_like(state["schedule"], self._schedule.state_dict(), "schedule")
-        load_adam(self._optimizer, state["optimizer"])
-        for name, part in self._parts().items():
-            if part is not self._optimizer:
-                part.load_state_dict(state[name])
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "average": self.average,
-            "optimizer": self._optimizer,
-            "schedule": self._schedule,
-        }
+    def lasting(self) -> dict[str, Any]:
+        """All that the next step depends on: by name, whatever has a `state_dict` (see `recording.states`)."""
+        return {"model": self.model, "average": self.average, "optimizer": self._optimizer, "schedule": self._schedule}
 
     @torch.no_grad()
     def draw(self, num_images: int) -> Tensor:
@@ -176,29 +138,24 @@ def _move_average(means: list[Tensor], new: list[Tensor], steps: Tensor) -> None
         torch._foreach_copy_(means, new)
 
 
-def load_adam(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Go on from the `state_dict` of another Adam; a ValueError if it does not fit, which torch notices too late."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    moments = {
-        place: {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
-        for place, parameter in enumerate(parameters)
-    }
-    check_like(state, {"state": state["state"] and moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    optimizer.load_state_dict(state)
+class PixelConv2d(nn.Conv2d):
+    """`nn.Conv2d` for grey pictures (one input channel, no padding, stride 1), as a matrix product.
+
+    The same function with the same parameters. The gradient with respect to the *pixels*, which a generator lives on,
+    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way, about once.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        patches = F.unfold(images, self.kernel_size).transpose(1, 2)
+        height, width = (size - kernel + 1 for size, kernel in zip(images.shape[2:], self.kernel_size, strict=True))
+        return F.linear(patches, self.weight.flatten(1), self.bias).unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def check_like(value: Any, example: Any, name: str = "state") -> None:
-    """Raise a ValueError unless `value` has the names, lengths, types and shapes of `example`, all the way down."""
-    if isinstance(example, list | tuple) and isinstance(value, list | tuple):
-        value, example = dict(enumerate(value)), dict(enumerate(example))
-    if isinstance(example, Mapping) and isinstance(value, Mapping):
-        fits = value.keys() == example.keys()
-    elif torch.is_tensor(example) and torch.is_tensor(value):
-        fits = (value.shape, value.dtype) == (example.shape, example.dtype)
-    else:
-        fits = type(value) is type(example) and not isinstance(example, Mapping)
-    if not fits:
-        raise ValueError(f"{name} is not of the names, lengths, types or shapes that are expected")
-    if isinstance(example, Mapping):
-        for key in example:
-            check_like(value[key], example[key], f"{name}.{key}")
+class PixelConvTranspose2d(nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` onto grey pictures (one output channel, doubling the size), as a matrix product."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        patches = F.linear(features.permute(0, 2, 3, 1).flatten(1, 2), self.weight.flatten(1).t())
+        size = [2 * side for side in features.shape[2:]]
+        pixels = F.fold(patches.transpose(1, 2), size, self.kernel_size, padding=self.padding, stride=self.stride)
+        return pixels + self.bias[:, None, None]

@@ -52,7 +52,7 @@ class AttackRecord:
 
     def save(self, path: str | Path) -> Path:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
-        return files.replace(path, self.dumps())
+        return files.write_atomically(path, self.dumps())
 
     def dumps(self, *, compress: bool = True) -> bytes:
         """The content of the record's file."""

@@ -11,12 +11,12 @@ from fl_gan_lib import attack
 from fl_gan_lib.attack import GANAttacker, build_federation, run_attack
 from fl_gan_lib.data import from_uint8
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.defences.clients import WithholdingClient
-from fl_gan_lib.defences.privacy import PrivateMean
+from fl_gan_lib.defences import PartialDownloadClient, PrivateMean, WithholdingClient
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier
 from fl_gan_lib.partitions import split_participants
+from fl_gan_lib.recording import states
 from fl_gan_lib.recording.recorder import snapshot_rounds
 from fl_gan_lib.records import AttackRecord
 
@@ -128,7 +128,7 @@ def test_participants_can_be_given_fewer_images():
 
 def test_another_fake_label_is_injected_where_the_model_has_ten_outputs(own_images):
     attacker = GANAttacker(own_images, 3, num_rounds=10, generator_steps=1, fake_label=0)
-    _images, labels = attacker._mix()
+    labels = attacker.mix_in_fakes().labels
     assert labels.max() == 9 and sum(labels == 0) > sum(own_images.labels == 0)
     update = attacker.fit(Classifier(10), 1)
     assert update.state["9.weight"].shape == (10, 128)
@@ -136,10 +136,10 @@ def test_another_fake_label_is_injected_where_the_model_has_ten_outputs(own_imag
 
 def test_only_the_examples_of_the_mini_batches_are_drawn(own_images):
     attacker = GANAttacker(own_images, 3, num_rounds=10, local_steps=1, batch_size=40)
-    images, labels = attacker._mix()
-    assert len(images) == len(labels) == 40 and 0 < sum(labels == FAKE_LABEL) < 40
-    images, labels = GANAttacker(own_images, 3, num_rounds=10)._mix()
-    assert len(images) == len(own_images) + 20 and sum(labels == FAKE_LABEL) == 20
+    mixed = attacker.mix_in_fakes()
+    assert len(mixed.images) == len(mixed.labels) == 40 and 0 < sum(mixed.labels == FAKE_LABEL) < 40
+    mixed = GANAttacker(own_images, 3, num_rounds=10).mix_in_fakes()
+    assert len(mixed) == len(own_images) + 20 and sum(mixed.labels == FAKE_LABEL) == 20
 
 
 def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
@@ -162,7 +162,7 @@ def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
         ({"split": "paper", "target": 7}, "nobody but the attacker holds 7"),
         ({"target_images": 401}, "target_images is 401"),
         ({"images_per_client": 0}, "images_per_client is 0"),
-        ({"client_options": {"upload_fraction": 0}}, "upload_fraction is 0"),
+        ({"make_honest": partial(PartialDownloadClient, download_fraction=0)}, "fraction is 0"),
     ],
 )
 def test_bad_arguments_are_refused_before_any_training(arguments, message, monkeypatch):
@@ -176,13 +176,20 @@ def test_numbers_of_numpy_go_into_the_record(tmp_path):
     assert AttackRecord.load(tmp_path / "a.npz").config == record.config
 
 
+@pytest.mark.filterwarnings("ignore:for .*: copying from a non-meta parameter")
 def test_a_generator_that_goes_on_is_on_the_federations_device_before_its_optimiser_is(own_images, monkeypatch):
-    attacker = GANAttacker(own_images, 3, num_rounds=2)
-    steps = []
+    saved = states.dump(trained(own_images).lasting())
+    attacker, steps = GANAttacker(own_images, 3, num_rounds=2), []
     monkeypatch.setattr(AveragedGenerator, "to", lambda _, device: steps.append(device.type))
-    monkeypatch.setattr(AveragedGenerator, "load_state_dict", lambda *_: steps.append("load"))
-    attacker.load_state_dict(attacker.state_dict(), Classifier().to("meta"))
-    assert steps == ["meta", "load"]
+    monkeypatch.setattr(torch.optim.Adam, "load_state_dict", lambda *_: steps.append("load"))
+    states.load_client(saved, attacker, Classifier().to("meta"))
+    assert steps == ["meta", "load", "load"]
+
+
+def trained(own_images) -> GANAttacker:
+    attacker = GANAttacker(own_images, 3, num_rounds=2)
+    attacker.fit(Classifier(), 1)
+    return attacker
 
 
 def test_an_attacker_who_holds_the_target_is_refused(tiny_dataset):

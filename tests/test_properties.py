@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.extra import numpy as arrays_of
 
-from fl_gan_lib.federation import FederationError, Update, check_update, fedavg, federate
+from fl_gan_lib.federation import Update, fedavg, federate
 from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid
 from fl_gan_lib.recording import files
+from fl_gan_lib.recording.faults import FederationError, check_update
 from fl_gan_lib.records import AttackRecord
 
 set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "hypothesis"))  # not the project's folder

@@ -32,15 +32,12 @@ def sharing(upload, download):
 NEW_NAMES = """
 from fl_gan_lib.attack import GANAttacker, build_federation, run_attack
 from fl_gan_lib.data import load_dataset
-from fl_gan_lib.defences import (
-    AugmentingClient, ClipAndNoise, DropoutClient, Krum, PrivateClient, PrivateMean, Quantise, WithholdingClient
-)
+from fl_gan_lib.defences import AugmentingClient, ClipAndNoise, DropoutClient, Krum, PrivateClient
+from fl_gan_lib.defences import PrivateMean, Quantise, WithholdingClient
 from fl_gan_lib.federation import federate
 from fl_gan_lib.studies.baselines import run_oracle
+from fl_gan_lib.studies.anatomy import sharing
 from fl_gan_lib.studies.variants import HedgingAttacker
-
-def sharing(upload, download):
-    return {"client_options": {"upload_fraction": upload, "download_fraction": download}}
 """
 
 SCRIPT = """

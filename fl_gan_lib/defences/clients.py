@@ -1,11 +1,11 @@
-"""What a client can do alone: clients of another kind, which train on less, on other images, or with dropout."""
+"""What a client can do alone: train on fewer images, on distorted ones, or with dropout."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from fl_gan_lib.data import ImageDataset
@@ -36,12 +36,11 @@ class WithholdingClient(Client):
         self.every = every
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
-        self._shown = self.every is not None and round % self.every == 0
-        return super().fit(global_model, round)
-
-    def _step(self, images: Tensor, labels: Tensor) -> float:
-        kept = torch.ones_like(labels, dtype=torch.bool) if self._shown else labels != self.digit
-        return super()._step(images[kept], labels[kept])
+        self.receive(global_model)
+        shown = self.dataset
+        if self.every is None or round % self.every:
+            shown = shown.subset(torch.nonzero(shown.labels != self.digit).squeeze(1))
+        return self.make_update(global_model, len(self.dataset), self.train_locally(shown))
 
 
 class AugmentingClient(Client):
@@ -50,13 +49,14 @@ class AugmentingClient(Client):
     Up to 20 degrees, a tenth of the side, 20 % and 15 degrees. Arguments are those of `Client`.
     """
 
-    def _step(self, images: Tensor, labels: Tensor) -> float:
+    def train_locally(self, dataset: ImageDataset) -> float:
         with torchvision_that_fits():
             from torchvision.transforms.v2 import RandomAffine
 
-        change = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
-        picked = torch.randperm(len(labels))[: self.local_steps * self.batch_size]
-        return super()._step(torch.stack([change(image) for image in images[picked]]), labels[picked])
+        distort = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
+        picked = dataset.subset(torch.randperm(len(dataset))[: self.local_steps * self.batch_size])
+        distorted = torch.stack([distort(image) for image in picked.images])
+        return super().train_locally(ImageDataset(distorted, picked.labels))
 
 
 class DropoutClient(Client):
@@ -65,9 +65,9 @@ class DropoutClient(Client):
     Arguments are those of `Client`.
     """
 
-    def _receive(self, global_model: nn.Module) -> nn.Module:
-        first = self._model is None
-        model = super()._receive(global_model)
+    def receive(self, global_model: nn.Module) -> nn.Module:
+        first = self.model is None
+        model = super().receive(global_model)
         if first:
             for layer in model.modules():
                 if isinstance(layer, nn.Linear):

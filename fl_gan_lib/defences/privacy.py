@@ -63,8 +63,7 @@ class PrivateClient(Client):
         self.num_rounds = num_rounds
         self.max_grad_norm = max_grad_norm
         self.delta = delta
-        self._loader = DataLoader(TensorDataset(dataset.images, dataset.labels), batch_size=self.batch_size)
-        self.sample_rate = 1 / len(self._loader)
+        self.sample_rate = 1 / math.ceil(len(dataset) / self.batch_size)
         self.noise_multiplier = _noise_multiplier(
             epsilon, delta, sample_rate=self.sample_rate, steps=num_rounds * self.local_steps
         )
@@ -77,37 +76,31 @@ class PrivateClient(Client):
         """The epsilon that Opacus's accountant has booked so far, for the client's delta."""
         return float(self._engine.get_epsilon(self.delta)) if len(self._engine.accountant) else 0.0
 
-    def state_dict(self) -> dict[str, Any]:
-        """As for a `Client`, and what the accountant has booked."""
-        return super().state_dict() | {"booked": [list(entry) for entry in self._engine.accountant.history]}
-
-    def load_state_dict(self, state: Mapping[str, Any], global_model: nn.Module) -> None:
-        """As for a `Client`, and what the accountant has booked."""
-        super().load_state_dict(state, global_model)
-        self._engine.accountant.history = [tuple(entry) for entry in state["booked"]]
-
     def fit(self, global_model: nn.Module, round: int) -> Update:
         if round > self.num_rounds:
             raise ValueError(f"the privacy budget was planned for {self.num_rounds} rounds: plan it for more")
         return super().fit(global_model, round)
 
-    def _step(self, _images: Tensor, _labels: Tensor) -> float:
+    def train_locally(self, dataset: ImageDataset) -> float:
+        self.model.train()
         if self._private is None:
+            images = TensorDataset(dataset.images, dataset.labels)
             self._private = self._engine.make_private(
-                module=self._model,
-                optimizer=self._optimizer,
-                data_loader=self._loader,
+                module=self.model,
+                optimizer=self.optimizer,
+                data_loader=DataLoader(images, batch_size=self.batch_size),
                 noise_multiplier=self.noise_multiplier,
                 max_grad_norm=self.max_grad_norm,
                 # Opacus's own mode (1.6) takes a convolution's inputs to be contiguous: with channels-last ones the
                 # gradients are wrong, and no error says so.
                 grad_sample_mode="functorch",
             )
-        model, optimizer, loader = self._private
-        device = next(model.parameters()).device
-        samples = islice(chain.from_iterable(repeat(loader)), self.local_steps)
+        model, optimizer, poisson_samples = self._private
         with _quiet():
-            return descend(model, optimizer, ((images.to(device), labels.to(device)) for images, labels in samples))
+            return descend(model, optimizer, islice(chain.from_iterable(repeat(poisson_samples)), self.local_steps))
+
+    def lasting(self) -> dict[str, Any]:
+        return super().lasting() | {"accountant": self._engine.accountant}
 
 
 @dataclass(frozen=True)

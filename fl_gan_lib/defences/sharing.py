@@ -1,11 +1,83 @@
-"""Sharing less: what a client leaves of the change of its weights before it sends it (`Client.protect`)."""
+"""Sharing less: a client uploads or downloads only some of the numbers, or uploads them in fewer bits."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.federation import Client, Update, change_between, with_change
+
+
+@dataclass(frozen=True)
+class KeepLargest:
+    """For `Client.protect`: send the numbers that training changed most; the server keeps its own for the others.
+
+    This is the selective upload of Shokri and Shmatikov (2015, section 5).
+
+    Attributes:
+        fraction: the share of the numbers that are sent, over all parameters, above 0 and at most 1 (their theta_u).
+
+    Raises:
+        ValueError: the fraction is out of range.
+    """
+
+    fraction: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}: it must be above 0, and at most 1 (everything)")
+
+    def __call__(self, change: list[Tensor]) -> list[Tensor]:
+        sizes = torch.cat([tensor.flatten() for tensor in change]).abs()
+        smallest_kept = sizes.topk(max(1, round(self.fraction * len(sizes)))).values[-1]
+        return [tensor.where(tensor.abs() >= smallest_kept, 0) for tensor in change]
+
+
+class PartialDownloadClient(Client):
+    """A client that takes over only the parameters of the global model that differ most from its own.
+
+    This is the selective download of Shokri and Shmatikov (2015, section 5). The first model is taken over whole. The
+    client adds what it has learned to the *global* model, of which it has not seen everything.
+
+    Args:
+        args, client_options: as for `Client`, or for the other kind of client that a subclass is made with.
+        download_fraction: the share of the parameters, above 0 and at most 1 (their theta_d).
+        protect: as for `Client`.
+
+    Raises:
+        ValueError: the fraction is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *args: Any,
+        download_fraction: float,
+        protect: Callable[[list[Tensor]], list[Tensor]] | None = None,
+        **client_options: Any,
+    ) -> None:
+        super().__init__(dataset, *args, protect=protect, **client_options)
+        self.download = KeepLargest(download_fraction)
+
+    def receive(self, global_model: nn.Module) -> nn.Module:
+        if self.model is None:
+            super().receive(global_model)
+        else:
+            missed = change_between(self.model, global_model)
+            self.model.load_state_dict(with_change(self.model, self.download(missed)))
+        self._received = copy.deepcopy(self.model)
+        return self.model
+
+    def make_update(self, global_model: nn.Module, num_examples: int, loss: float) -> Update:
+        change = change_between(self._received, self.model)
+        state = with_change(global_model, self.protect(change) if self.protect else change)
+        return Update(state, num_examples, {"loss": loss})
 
 
 @dataclass(frozen=True)

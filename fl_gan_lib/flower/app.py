@@ -9,7 +9,6 @@ The run configuration, with its defaults, is in `pyproject.toml` under `[tool.fl
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -28,11 +27,14 @@ from torch import nn
 from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
 from fl_gan_lib.data import check_digit
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.federation import Client, Update, check_update, fedavg, seeded
+from fl_gan_lib.federation import Client, Update, fedavg
 from fl_gan_lib.metrics import accuracy
 from fl_gan_lib.models import Classifier
+from fl_gan_lib.recording import states
+from fl_gan_lib.recording.faults import check_update
 from fl_gan_lib.recording.recorder import Recorder, snapshot_rounds
 from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.seeding import seeded
 
 server = ServerApp()
 client = ClientApp()
@@ -51,8 +53,8 @@ class Run:
         local_steps: of each participant in each round.
         inject: whether the attacker injects its fakes.
         seed: of the split, the weights and every round.
-        frames: how many rounds the record keeps at the most, see `recording.snapshot_rounds`; the last one it keeps
-            in any case.
+        frames: how many rounds the record keeps at the most (`recording.recorder.snapshot_rounds`); the last one it
+            keeps in any case.
         output: the folder, on the attacker's node, that its record goes to.
         wait: how many seconds the server waits for nodes to connect, and for the replies of a round.
     """
@@ -234,7 +236,7 @@ def train(message: Message, context: Context) -> Message:
     number = message.content["config"]["round"]
     with seeded(run.seed, number, turn):
         update = clients[turn].fit(model, number)
-    context.state["client"] = _pack(clients[turn].state_dict())
+    context.state["client"] = ConfigRecord({"state": states.dump(clients[turn].lasting())})
     metrics = {"turn": turn, "num-examples": update.num_examples, **update.metrics}
     content = RecordDict({"arrays": ArrayRecord(update.state), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
@@ -261,7 +263,7 @@ def _resume(message: Message, context: Context) -> tuple[Run, int, nn.Module, li
     model, clients = run.build()
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
     if "client" in context.state:
-        clients[turn].load_state_dict(_unpack(context.state["client"]), model)
+        states.load_client(context.state["client"]["state"], clients[turn], model)
     return run, turn, model, clients
 
 
@@ -272,7 +274,8 @@ def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, cli
     config = {"kind": "attack", "engine": "flower"} | asdict(run)
     del config["output"], config["wait"]
     private = torch.cat([each.dataset.images_of(run.target) for each in honest])
-    recorder = Recorder(config, private, num_frames=run.frames, past=_past(run, now["round"], context, config))
+    recorder = Recorder(config, private, num_frames=run.frames)
+    recorder.resume(_past(run, now["round"], context, config))
     of_target = test.subset(torch.nonzero(test.labels == run.target).squeeze(1))
     measured = dict(now) | {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
     recorder.take(attacker.generator, measured)
@@ -296,13 +299,3 @@ def _past(run: Run, number: int, context: Context, config: dict[str, Any]) -> At
         if config.items() <= record.config.items() and record.rounds[-1] < number:
             return record
     return None
-
-
-def _pack(state: dict[str, Any]) -> ConfigRecord:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return ConfigRecord({"torch": buffer.getvalue()})
-
-
-def _unpack(packed: ConfigRecord) -> dict[str, Any]:
-    return torch.load(io.BytesIO(packed["torch"]), weights_only=True)

@@ -6,134 +6,158 @@ Nothing else need be kept: the random numbers of a turn come from the seed, the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from glob import escape
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from fl_gan_lib.federation import Client
-from fl_gan_lib.recording import files
-from fl_gan_lib.recording.recorder import Progress
+from fl_gan_lib.recording import files, states
+from fl_gan_lib.recording.recorder import Recorder
 from fl_gan_lib.records import AttackRecord
 
-_VERSION = 1
+_VERSION = 2
 
 
-def run_with_checkpoints(
-    run: Callable[[Progress, Callable[[Progress], None]], AttackRecord],
-    path: str | Path,
-    *,
-    config: Mapping[str, Any],
-    model: nn.Module,
-    clients: Sequence[Client],
-) -> AttackRecord:
-    """Call `run` so that it can be interrupted at any moment and goes on when this is called again.
+class Checkpoint:
+    """An unfinished run, in a file beside its record that ends in `.partial`; a context manager.
+
+    On entering, an unfinished run that is there is gone on from: `model`, `clients` and `recorder` are put into its
+    state. On leaving, the record is written, and once it reaches the last round, the unfinished run is deleted. A
+    record that reaches further is not replaced by a shorter one.
 
     Args:
-        run: called with how far the run has come, and what to call after each round; returns the record.
-        path: of the record, *.npz. What is needed to go on is beside it, in a file that ends in `.partial`, until the
-            record reaches as far as `config["rounds"]`. A record that reaches further is not replaced by a shorter one.
-        config: what tells this run from others; JSON values only.
+        path: of the record, *.npz.
+        config: what tells this run from others; JSON values only, `rounds` among them.
         model: the global model, before the first round.
         clients: all of them, before the first round.
+        recorder: of the run.
 
     Raises:
-        ValueError: there is an unfinished run with another config, or a damaged one, or `path` does not end in .npz.
-        OSError: nothing can be written there.
+        ValueError: `path` does not end in .npz; or, on entering, there is an unfinished run with another config, or a
+            damaged one, or another process is writing there.
+        OSError: on entering, nothing can be written there.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"path is {path}: the name of a record must end in .npz")
-    unfinished = path.with_suffix(".partial")
-    with _alone(path, unfinished):
-        start = Progress()
-        if unfinished.exists():
-            start = load_checkpoint(unfinished, config=config, model=model, clients=clients)
-            tqdm.write(f"going on after round {start.round}, from {unfinished} (delete it to begin afresh)")
-        recorded = start.record
 
-        def keep(now: Progress) -> None:
-            nonlocal recorded
-            recorded = now.record or recorded
-            try:
-                save_checkpoint(unfinished, replace(now, record=recorded), config=config, model=model, clients=clients)
-            except OSError as error:
-                warnings.warn(
-                    f"round {now.round} is not in {unfinished} ({error}): make room. The run goes on; if it is "
-                    "interrupted, it can be continued from an earlier round only",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+    def __init__(
+        self,
+        path: str | Path,
+        config: Mapping[str, Any],
+        model: nn.Module,
+        clients: Sequence[Client],
+        recorder: Recorder,
+    ) -> None:
+        self.path = Path(path)
+        if self.path.suffix != ".npz":
+            raise ValueError(f"path is {path}: the name of a record must end in .npz")
+        self.unfinished = self.path.with_suffix(".partial")
+        self.config = dict(config)
+        self.model = model
+        self.clients = clients
+        self.recorder = recorder
+        self._lock = FileLock(self.path.with_name(f".{self.path.stem}.lock"))
 
-        record = run(start, keep)
-        if record.rounds[-1] < min(config["rounds"], _last_round(path)):
-            tqdm.write(f"{path} stays as it is, for it reaches further; {unfinished} has the run so far")
-            return record
+    def __enter__(self) -> Checkpoint:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            record.save(path)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            message = f"another process is writing {self.path}: wait until it has ended, or give another path"
+            raise ValueError(message) from None
+        try:
+            for name in (self.path.name, self.unfinished.name):  # what a killed process has left half-written
+                for half_written in self.path.parent.glob(f".{escape(name)}.*.tmp"):
+                    half_written.unlink(missing_ok=True)
+            if self.unfinished.exists():
+                self.load()
+                done = self.recorder.rounds_done
+                tqdm.write(f"going on after round {done}, from {self.unfinished} (delete it to begin afresh)")
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish(self.recorder.record())
+        finally:
+            self._lock.release()
+
+    def save(self) -> None:
+        """Write the state of the run, some 2 MB a client; an older one is replaced only by a complete one.
+
+        Where it cannot be written (a full disk) there is a warning, and the run goes on.
+        """
+        recorder = self.recorder
+        record = recorder.record()
+        text = {"version": _VERSION, "config": self.config, "round": recorder.rounds_done, "seconds": recorder.seconds}
+        contents = {"model": states.dump({"model": self.model})}
+        contents |= {f"client_{place}": states.dump(client.lasting()) for place, client in enumerate(self.clients)}
+        contents |= {"record": record.dumps(compress=False)} if record else {}
+        arrays = {name: np.frombuffer(content, np.uint8) for name, content in contents.items()}
+        try:
+            files.write_atomically(self.unfinished, files.pack(text, arrays, compress=False))
         except OSError as error:
-            warnings.warn(f"not saved ({error}): make room, and run it again", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"round {recorder.rounds_done} is not in {self.unfinished} ({error}): make room. The run goes on; if "
+                "it is interrupted, it can be continued from an earlier round only",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def load(self) -> None:
+        """Put model, clients and recorder into the state that `save` has written; no pickle.
+
+        Raises:
+            ValueError: it is of another run, or of another version, or damaged; the message says what to do.
+        """
+        with _damage_named(self.unfinished):
+            text, arrays = files.unpack(self.unfinished.read_bytes())
+            if text.get("version") != _VERSION:
+                raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads {_VERSION}")
+            theirs = dict(text["config"])
+        if theirs != self.config:
+            raise ValueError(
+                f"{self.unfinished} holds another run, which is unfinished ({_differences(theirs, self.config)}): "
+                "finish it with the same arguments, give another path, or delete it to begin afresh"
+            )
+        with _damage_named(self.unfinished):
+            record = AttackRecord.loads(arrays["record"].tobytes()) if "record" in arrays else None
+            rounds_done = int(text["round"])
+            if not (record.rounds[-1] if record else 0) <= rounds_done <= self.config["rounds"]:
+                raise ValueError(f"round {rounds_done} is not between the last recorded one and the last of the run")
+            states.load(arrays["model"].tobytes(), {"model": self.model})
+            for place, client in enumerate(self.clients):
+                states.load_client(arrays[f"client_{place}"].tobytes(), client, self.model)
+            self.recorder.resume(record, rounds_done=rounds_done, seconds=float(text["seconds"]))
+
+    def _finish(self, record: AttackRecord) -> None:
+        last = self.config["rounds"]
+        if record.rounds[-1] < min(last, _last_round(self.path)):
+            tqdm.write(f"{self.path} stays as it is, for it reaches further; {self.unfinished} has the run so far")
+            return
+        try:
+            record.save(self.path)
+        except OSError as error:
+            warnings.warn(f"not saved ({error}): make room, and run it again", RuntimeWarning, stacklevel=3)
         else:
-            if record.rounds[-1] == config["rounds"]:
-                unfinished.unlink(missing_ok=True)
-    return record
+            if record.rounds[-1] == last:
+                self.unfinished.unlink(missing_ok=True)
 
 
-def save_checkpoint(
-    path: Path, progress: Progress, *, config: Mapping[str, Any], model: nn.Module, clients: Sequence[Client]
-) -> None:
-    """Write the state of a run to `path`, some 2 MB a client; an older one is replaced only by a complete one.
-
-    What clients had set aside (`Client.set_aside`) is in memory again afterwards, until their next turns.
-
-    Raises:
-        OSError: it could not be written; the older one is whole.
-    """
-    arrays: dict[str, np.ndarray] = {}
-    state = {"model": model.state_dict(), "clients": [client.state_dict() for client in clients]}
-    text = {"version": _VERSION, "config": dict(config), "round": progress.round, "seconds": progress.seconds}
-    text |= {"state": _take_apart(state, "state", arrays), "recorded": progress.record is not None}
-    if progress.record is not None:
-        arrays["record"] = np.frombuffer(progress.record.dumps(compress=False), np.uint8)
-    files.replace(path, files.pack(text, arrays, compress=False))
-
-
-def load_checkpoint(path: Path, *, config: Mapping[str, Any], model: nn.Module, clients: Sequence[Client]) -> Progress:
-    """Put `model` and `clients` into the state that `save_checkpoint` has written; no pickle.
-
-    Raises:
-        ValueError: it is of another run, or of another version, or damaged; the message says what to do.
-    """
-    with _damage_named(path):
-        text, arrays = files.unpack(path.read_bytes())
-        if text.get("version") != _VERSION:
-            raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads {_VERSION}")
-        theirs = dict(text["config"])
-    if theirs != config:
-        names = sorted(name for name in theirs.keys() | config.keys() if theirs.get(name) != config.get(name))
-        differences = ", ".join(f"{name} is {theirs.get(name)!r} there and {config.get(name)!r} here" for name in names)
-        raise ValueError(
-            f"{path} holds another run, which is unfinished ({differences}): finish it with the same arguments, give "
-            "another path, or delete it to begin afresh"
-        )
-    with _damage_named(path):
-        record = AttackRecord.loads(arrays["record"].tobytes()) if text["recorded"] else None
-        progress = Progress(int(text["round"]), float(text["seconds"]), record)
-        if not (record.rounds[-1] if record else 0) <= progress.round <= config["rounds"]:
-            raise ValueError(f"round {progress.round} is not between the last recorded one and the last of the run")
-        state = _put_together(text["state"], arrays)
-        model.load_state_dict(state["model"])
-        for client, its_state in zip(clients, state["clients"], strict=True):
-            client.load_state_dict(its_state, model)
-    return progress
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    names = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+    return ", ".join(f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)
 
 
 def _last_round(path: Path) -> int:
@@ -145,55 +169,9 @@ def _last_round(path: Path) -> int:
 
 
 @contextmanager
-def _alone(path: Path, unfinished: Path) -> Iterator[None]:
-    """Nobody else writes to them meanwhile; what a killed process has left half-written is cleared away."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.stem}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another process is writing {path}: wait until it has ended, or give another path") from None
-    try:
-        for name in (path.name, unfinished.name):
-            for half_written in path.parent.glob(f".{escape(name)}.*.tmp"):
-                half_written.unlink(missing_ok=True)
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what does not fit raises some five different types, in torch's modules and optimisers
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise ValueError(f"{path} is damaged ({reason}): delete it to begin afresh") from error
-
-
-def _take_apart(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """`value` as JSON, with its tensors in `arrays`; keys that are numbers stay numbers."""
-    if isinstance(value, Tensor):
-        arrays[name] = value.detach().cpu().numpy()
-        return {"array": name, "channels_last": _is_channels_last(value)}
-    if isinstance(value, Mapping):
-        return {"dict": [[key, _take_apart(part, f"{name}.{key}", arrays)] for key, part in value.items()]}
-    if isinstance(value, list | tuple):
-        return {"list": [_take_apart(part, f"{name}.{place}", arrays) for place, part in enumerate(value)]}
-    return value
-
-
-def _put_together(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "list" in value:
-        return [_put_together(part, arrays) for part in value["list"]]
-    if "dict" in value:
-        return {key: _put_together(part, arrays) for key, part in value["dict"]}
-    tensor = torch.from_numpy(arrays[value["array"]])
-    # Another layout means the same numbers, and other last digits after a step of the optimiser.
-    return tensor.contiguous(memory_format=torch.channels_last) if value["channels_last"] else tensor
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)

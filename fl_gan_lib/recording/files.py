@@ -93,7 +93,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return text, arrays
 
 
-def replace(path: str | Path, content: bytes) -> Path:
+def write_atomically(path: str | Path, content: bytes) -> Path:
     """Write `content` to `path`, whose folders are made; an existing file is replaced only by a complete one.
 
     Raises:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
+from fl_gan_lib.defences import KeepLargest, PartialDownloadClient
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.studies.jobs import Run, attack, honest, inversion, oracle
 from fl_gan_lib.studies.sweep import sweep
-from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PriorAttacker
+from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDownloadAttacker, PriorAttacker
 
 
-def _sharing(upload: float, download: float) -> Run:
-    return partial(attack, client_options={"upload_fraction": upload, "download_fraction": download})
+def sharing(upload: float, download: float) -> dict[str, Any]:
+    """Options of an attack in which everybody, the attacker included, shares these fractions of the parameters."""
+    options: dict[str, Any] = {"client_options": {"protect": KeepLargest(upload)}}
+    if download < 1:
+        options["make_honest"] = partial(PartialDownloadClient, download_fraction=download)
+        options["make_attacker"] = partial(PartialDownloadAttacker, download_fraction=download)
+    return options
 
 
 def _turns(rounds: int, local_steps: int, generator_steps: int) -> Run:
@@ -36,10 +43,10 @@ SETTINGS: dict[str, Run] = {
     "1 honest, 97 images each": partial(attack, rounds=60, images_per_client=97),
     "4 honest, 97 images each": partial(attack, rounds=60, num_honest=4, images_per_client=97),
     "9 honest, 97 images each": partial(attack, rounds=60, num_honest=9, images_per_client=97),
-    "up 0.5, down 0.5": _sharing(0.5, 0.5),
-    "up 0.1, down 0.1": _sharing(0.1, 0.1),
-    "up 0.1, down 1": _sharing(0.1, 1),
-    "up 1, down 0.1": _sharing(1, 0.1),
+    "up 0.5, down 0.5": partial(attack, **sharing(0.5, 0.5)),
+    "up 0.1, down 0.1": partial(attack, **sharing(0.1, 0.1)),
+    "up 0.1, down 1": partial(attack, **sharing(0.1, 1)),
+    "up 1, down 0.1": partial(attack, **sharing(1, 0.1)),
     "400 rounds of 2 steps": _turns(400, 2, GENERATOR_STEPS // 4),
     "25 rounds of 32 steps": _turns(25, 32, 4 * GENERATOR_STEPS),
     "5 rounds of 160 steps": _turns(5, 160, 20 * GENERATOR_STEPS),

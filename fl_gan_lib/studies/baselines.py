@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, pick_device
 from fl_gan_lib.data import check_digit
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.federation import Client, Round, federate, turn_seed
+from fl_gan_lib.federation import Client, Round, federate
 from fl_gan_lib.models import BATCH_SIZE, FAKE_LABEL, AveragedGenerator, Classifier
-from fl_gan_lib.recording.recorder import record_run
+from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.seeding import turn_seed
 
 
 def train_honest(
@@ -80,17 +81,16 @@ def run_oracle(
         torch.manual_seed(seed)
         discriminator = Classifier().to(private.device)
         generator = AveragedGenerator(rounds * GENERATOR_STEPS)
+        generator.to(private.device)
     config = {"kind": "oracle", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed}
     config |= {"device": str(private.device)}
-    return record_run(
-        _gan_rounds(discriminator, generator, private, target, rounds, seed),
-        generator,
-        private=private,
-        config=config,
-        evaluate=lambda: {"accuracy": float("nan"), "target_accuracy": float("nan")},
-        progress=progress,
-        num_frames=num_frames,
-    )
+    recorder = Recorder(config, private, num_frames=num_frames)
+    trained = _gan_rounds(discriminator, generator, private, target, rounds, seed)
+    nothing = {"accuracy": float("nan"), "target_accuracy": float("nan")}  # there is no federation to measure
+    with until_interrupted(recorder):
+        for _ in record_rounds(trained, recorder, generator, lambda: nothing, progress=progress):
+            pass
+    return recorder.record()
 
 
 def _gan_rounds(

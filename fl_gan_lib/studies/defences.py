@@ -11,10 +11,19 @@ from typing import Any
 
 import pandas as pd
 
-from fl_gan_lib.defences.aggregation import Krum, TrimmedMean, coordinate_median
-from fl_gan_lib.defences.clients import AugmentingClient, DropoutClient, WithholdingClient
-from fl_gan_lib.defences.privacy import ClipAndNoise, PrivateClient, PrivateMean
-from fl_gan_lib.defences.sharing import Quantise
+from fl_gan_lib.defences import (
+    AugmentingClient,
+    ClipAndNoise,
+    DropoutClient,
+    KeepLargest,
+    Krum,
+    PrivateClient,
+    PrivateMean,
+    Quantise,
+    TrimmedMean,
+    WithholdingClient,
+    coordinate_median,
+)
 from fl_gan_lib.federation import Client
 from fl_gan_lib.studies.jobs import Run, attack
 from fl_gan_lib.studies.sweep import Result, sweep
@@ -42,8 +51,8 @@ DEFENCES: dict[str, Run] = {
     "none": attack,
     "DP-SGD, clipping alone": partial(private_attack, epsilon=math.inf),
     **{f"DP-SGD, epsilon {epsilon}": partial(private_attack, epsilon=epsilon) for epsilon in (50, 8, 3, 1)},
-    "10 % of each update": partial(attack, client_options={"upload_fraction": 0.1}),
-    "1 % of each update": partial(attack, client_options={"upload_fraction": 0.01}),
+    "10 % of each update": partial(attack, client_options={"protect": KeepLargest(0.1)}),
+    "1 % of each update": partial(attack, client_options={"protect": KeepLargest(0.01)}),
     "2 bits a number": partial(attack, client_options={"protect": Quantise(2)}),
     "20 rounds": partial(attack, rounds=20),
     "class in every 10th round": partial(withheld_attack, every=10),

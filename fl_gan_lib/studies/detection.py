@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fl_gan_lib.attack import GANAttacker
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.defences.privacy import ClipAndNoise
+from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import FAKE_LABEL, Classifier
 from fl_gan_lib.studies.defences import _TEN, _runs

@@ -53,7 +53,7 @@ def compare_engines(
         for engine, record in (("Flower", flower), ("federate", plain)):
             rows.append({"nodes": count, "engine": engine, "repeat": repeat} | _cost(record))
     table = pd.DataFrame(rows).round(4)
-    files.replace(path, table.to_csv(index=False).encode())
+    files.write_atomically(path, table.to_csv(index=False).encode())
     return table
 
 

@@ -65,15 +65,15 @@ def sweep(
                 shown[names[key]] = images
                 buffer = io.BytesIO()
                 np.savez_compressed(buffer, **shown)
-                files.replace(gallery, buffer.getvalue())
-            files.replace(partial_path, pd.concat(rows).to_csv(index=False).encode())
+                files.write_atomically(gallery, buffer.getvalue())
+            files.write_atomically(partial_path, pd.concat(rows).to_csv(index=False).encode())
     table = pd.concat(rows).sort_values([*columns, "round"])
     table = table[columns + [column for column in table if column not in columns]]
     if path.exists():
         old = pd.read_csv(path)
         others = [key not in jobs for key in old[columns].itertuples(index=False, name=None)]
         table = pd.concat([old[others], table]).sort_values([*columns, "round"])
-    files.replace(path, table.to_csv(index=False).encode())
+    files.write_atomically(path, table.to_csv(index=False).encode())
     partial_path.unlink()
     return table
 

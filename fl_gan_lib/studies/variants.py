@@ -1,4 +1,4 @@
-"""Other networks and other attackers, to hold the attack's own against (notebooks 05 and 06)."""
+"""Other networks and other attackers, to compare with the attack's own (notebooks 05 and 06)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.attack import GANAttacker
+from fl_gan_lib.defences import PartialDownloadClient
 from fl_gan_lib.federation import Update
 from fl_gan_lib.models import BATCH_SIZE, FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS
 
@@ -79,15 +80,19 @@ class PriorAttacker(GANAttacker):
             _step(both[1], F.cross_entropy(discriminator(images), labels))
 
 
+class PartialDownloadAttacker(PartialDownloadClient, GANAttacker):
+    """An attacker that downloads as little as the others. Arguments are those of both."""
+
+
 class HedgingAttacker(GANAttacker):
     """An attacker that calls every other of its injected fakes the target, and the rest what it calls them otherwise.
 
-    So the global model goes on reading the target while the attack runs: the attacker pays with a slower attack for
-    being harder to notice. Arguments are those of `GANAttacker`.
+    So the global model still classifies the target correctly while the attack runs. The attack is harder to notice, and
+    slower. Arguments are those of `GANAttacker`.
     """
 
-    def _call(self, num_fakes: int) -> Tensor:
-        labels = super()._call(num_fakes)
+    def label_fakes(self, num_fakes: int) -> Tensor:
+        labels = super().label_fakes(num_fakes)
         labels[::2] = self.target
         return labels
 

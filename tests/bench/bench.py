@@ -27,11 +27,12 @@ from tqdm.auto import tqdm
 from fl_gan_lib.attack import GANAttacker, run_attack
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.federation import Client, _batches, federate, seeded
+from fl_gan_lib.federation import Client, federate, shuffled_batches
 from fl_gan_lib.figures import save_picture
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.partitions import partition_iid, split_participants
 from fl_gan_lib.recording import files
+from fl_gan_lib.seeding import seeded
 from fl_gan_lib.studies.baselines import run_oracle
 from fl_gan_lib.studies.figures import plot_costs
 
@@ -146,11 +147,8 @@ def _images(count: int) -> ImageDataset:
 
 def _drawn(client: Client, round: int, turn: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The mini-batches that an honest client takes in its turn."""
-    images, labels = client.dataset.images, client.dataset.labels
     with seeded(0, round, turn):
-        return [
-            (images[batch], labels[batch]) for batch in _batches(len(labels), client.batch_size, client.local_steps)
-        ]
+        return list(shuffled_batches(client.dataset, client.batch_size, client.local_steps))
 
 
 def measure_flower(size: Size) -> list[Row]:
@@ -415,8 +413,8 @@ def bench(
                 curves.append(row.pop("curve") | {"title": f"{row['what']}: {row['ours']:.3g} {row['unit']}"})
             rows.append(row)
         table = pd.DataFrame(rows, columns=COLUMNS)
-        files.replace(folder / "bench.csv", table.round(4).to_csv(index=False).encode())
-        files.replace(folder / "bench.md", _page(table).encode())
+        files.write_atomically(folder / "bench.csv", table.round(4).to_csv(index=False).encode())
+        files.write_atomically(folder / "bench.md", _page(table).encode())
         if curves:
             save_picture(plot_costs(curves), images / "bench.png")
     return table

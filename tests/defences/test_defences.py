@@ -4,9 +4,7 @@ import torch
 from scipy.stats import trim_mean
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.defences.aggregation import Krum, TrimmedMean, coordinate_median
-from fl_gan_lib.defences.clients import AugmentingClient, DropoutClient, WithholdingClient
-from fl_gan_lib.defences.sharing import Quantise
+from fl_gan_lib.defences import AugmentingClient, DropoutClient, Krum, TrimmedMean, WithholdingClient, coordinate_median
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.models import Classifier
 
@@ -48,7 +46,9 @@ def test_nothing_to_train_on_is_refused_at_construction(tiny_dataset):
 
 def test_augmented_images_are_others_each_time_and_stay_in_range(tiny_dataset, monkeypatch):
     seen = []
-    monkeypatch.setattr(Client, "_step", lambda self, images, labels: seen.append((images, labels)) or 0.0)
+    monkeypatch.setattr(
+        Client, "train_locally", lambda _, dataset: seen.append((dataset.images, dataset.labels)) or 0.0
+    )
     client = AugmentingClient(tiny_dataset, local_steps=2, batch_size=10)
     for _ in range(2):
         client.fit(Classifier(), 1)
@@ -62,33 +62,13 @@ def test_augmented_images_are_others_each_time_and_stay_in_range(tiny_dataset, m
 def test_dropout_is_for_the_local_training_only(tiny_dataset):
     client = DropoutClient(tiny_dataset, local_steps=2)
     assert not equal(fit(client), fit(Client(tiny_dataset, local_steps=2)))
-    model, images = client._model, tiny_dataset.images
+    model, images = client.model, tiny_dataset.images
     assert not torch.equal(model.train()(images), model(images))
     plain = Classifier().eval()
     plain.load_state_dict(model.state_dict())
     torch.testing.assert_close(model.eval()(images), plain(images))
     fit(client)
     assert sum(len(layer._forward_pre_hooks) for layer in model.modules()) == 2
-
-
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_quantised_numbers_lie_on_a_grid_and_keep_their_mean(bits):
-    torch.manual_seed(0)
-    change = [torch.randn(50), torch.zeros(3)]
-    sent = [Quantise(bits)(change) for _ in range(2000)]
-    assert all(len(torch.stack([tensors[0] for tensors in sent])[:, place].unique()) <= 2 for place in range(50))
-    steps = 2 ** (bits - 1) - 1
-    places = sent[0][0] / change[0].abs().max() * steps
-    torch.testing.assert_close(places, places.round(), rtol=0, atol=1e-4)
-    assert places.abs().max() <= steps + 1e-4 and len(places.round().unique()) <= 2 * steps + 1
-    step = change[0].abs().max() / steps
-    assert (torch.stack([tensors[0] for tensors in sent]).mean(0) - change[0]).abs().max() < 0.06 * step
-    assert sent[0][1].tolist() == [0, 0, 0]
-
-
-def test_too_few_bits_are_refused():
-    with pytest.raises(ValueError, match="bits is 1: it must be at least 2"):
-        Quantise(1)
 
 
 @pytest.mark.parametrize("num_trimmed", [1, 2])

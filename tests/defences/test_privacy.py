@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from fl_gan_lib.defences.privacy import ClipAndNoise, PrivateClient, PrivateMean, spent_epsilon
+from fl_gan_lib.defences import ClipAndNoise, PrivateClient, PrivateMean, spent_epsilon
 from fl_gan_lib.federation import Client, Update, federate
 from fl_gan_lib.models import Classifier
 
@@ -56,8 +56,8 @@ def test_the_gradient_of_each_image_is_clipped(tiny_dataset):
         model = Classifier()
         options = {"epsilon": math.inf, "num_rounds": 1, "batch_size": 100, "local_steps": 1, "learning_rate": 1.0}
         client = PrivateClient(tiny_dataset, max_grad_norm=max_grad_norm, **options)
-        client._receive(model)
-        client._optimizer = torch.optim.SGD(client._model.parameters(), lr=1.0)
+        client.receive(model)
+        client.optimizer = torch.optim.SGD(client.model.parameters(), lr=1.0)
         return flat(client.fit(model, 1).state) - flat(model.state_dict())
 
     assert change(0.01).norm() <= 0.01 * 1.001

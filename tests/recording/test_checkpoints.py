@@ -15,12 +15,11 @@ from interrupt import same
 
 from fl_gan_lib import attack
 from fl_gan_lib.attack import GANAttacker, run_attack
-from fl_gan_lib.defences.clients import DropoutClient
-from fl_gan_lib.defences.privacy import PrivateClient
+from fl_gan_lib.defences import DropoutClient, KeepLargest, PartialDownloadClient, PrivateClient
 from fl_gan_lib.federation import federate
 from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord
-from fl_gan_lib.studies.variants import MLPGenerator
+from fl_gan_lib.studies.variants import MLPGenerator, PartialDownloadAttacker
 
 RUN = {"rounds": 4, "num_frames": 3, "progress": False, "device": "cpu"}
 
@@ -55,8 +54,9 @@ def interrupted(monkeypatch):
         {"num_honest": 3, "clients_per_round": 2, "make_honest": DropoutClient},
         {"make_honest": partial(PrivateClient, epsilon=8.0, num_rounds=4)},
         {
-            "make_attacker": partial(GANAttacker, make_generator=MLPGenerator),
-            "client_options": {"upload_fraction": 0.1, "download_fraction": 0.1},
+            "make_honest": partial(PartialDownloadClient, download_fraction=0.1),
+            "make_attacker": partial(PartialDownloadAttacker, download_fraction=0.1, make_generator=MLPGenerator),
+            "client_options": {"protect": KeepLargest(0.1)},
         },
     ],
     ids=["plain", "sampled clients", "DP-SGD", "partial sharing"],
@@ -126,7 +126,7 @@ def test_another_run_is_not_mixed_with_an_unfinished_one(interrupted, tmp_path, 
 
 
 def test_functions_among_the_arguments_are_the_same_in_another_process():
-    assert attack._describe(attack.run_attack) == "<function run_attack>"
+    assert attack.describe_options({"make": attack.run_attack}) == {"make": "<function run_attack>"}
 
 
 def test_two_runs_do_not_write_into_one_record(tmp_path):
@@ -204,9 +204,23 @@ def rewrite(content: bytes, change) -> bytes:
     return files.pack(text, arrays, compress=False)
 
 
-def reshape_a_moment(_text, arrays):
-    name = next(name for name in arrays if name.endswith("exp_avg"))
+def change_client(change):
+    """Change the text and the arrays of the last client's state."""
+
+    def within(_text, arrays):
+        content = rewrite(arrays["client_1"].tobytes(), change)
+        arrays["client_1"] = np.frombuffer(content, np.uint8)
+
+    return within
+
+
+def reshape_a_moment(text, arrays):
+    name = json.loads(text["states"])["optimizer"]["state"]["0"]["exp_avg"]["tensor"]
     arrays[name] = arrays[name][:1]
+
+
+def another_schedule(text, _arrays):
+    text["states"] = text["states"].replace('"last_epoch": ', '"last_epoch": "many", "x": ')
 
 
 DAMAGE = {
@@ -215,13 +229,15 @@ DAMAGE = {
     "flipped": lambda content: content[:5_000_000] + bytes([content[5_000_000] ^ 1]) + content[5_000_001:],
     "a pickle": lambda content: pickle.dumps({"version": 1}),
     "torch": lambda content: b"PK\x03\x04" + pickle.dumps(torch.zeros(3)),
-    "version": lambda content: rewrite(content, lambda text, _: text.update(version=2)),
+    "version": lambda content: rewrite(content, lambda text, _: text.update(version=1)),
     "no config": lambda content: rewrite(content, lambda text, _: text.pop("config")),
     "round": lambda content: rewrite(content, lambda text, _: text.update(round="many")),
     "later round": lambda content: rewrite(content, lambda text, _: text.update(round=5)),
-    "no state": lambda content: rewrite(content, lambda text, _: text.update(state={"dict": [["model", 3]]})),
-    "shape": lambda content: rewrite(content, reshape_a_moment),
-    "an array less": lambda content: rewrite(content, lambda _, arrays: arrays.popitem()),
+    "no state": lambda content: rewrite(content, change_client(lambda text, _: text.pop("states"))),
+    "no generator": lambda content: rewrite(content, change_client(lambda text, _: text.update(states="{}"))),
+    "schedule": lambda content: rewrite(content, change_client(another_schedule)),
+    "shape": lambda content: rewrite(content, change_client(reshape_a_moment)),
+    "an array less": lambda content: rewrite(content, change_client(lambda _, arrays: arrays.popitem())),
     "record": lambda content: rewrite(content, lambda _, arrays: arrays.update(record=np.zeros(9, np.uint8))),
 }
 

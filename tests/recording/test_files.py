@@ -212,17 +212,17 @@ def test_no_archive_takes_more_memory_than_its_size_warrants(name):
 
 
 def test_a_file_is_replaced_and_its_folders_are_made(tmp_path):
-    path = files.replace(tmp_path / "new" / "folder" / "x.npz", b"old")
-    assert files.replace(path, b"new") == path and path.read_bytes() == b"new"
+    path = files.write_atomically(tmp_path / "new" / "folder" / "x.npz", b"old")
+    assert files.write_atomically(path, b"new") == path and path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_full_disk_leaves_the_old_file_whole_and_no_other(tmp_path):
     pytest.importorskip("resource")
-    path = files.replace(tmp_path / "x.npz", b"old")
+    path = files.write_atomically(tmp_path / "x.npz", b"old")
     code = (
         "import resource, sys; from fl_gan_lib.recording import files;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); files.replace(sys.argv[1], bytes(10**6))"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); files.write_atomically(sys.argv[1], bytes(10**6))"
     )
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert run.returncode == 1 and "OSError" in run.stderr
@@ -232,16 +232,16 @@ def test_a_full_disk_leaves_the_old_file_whole_and_no_other(tmp_path):
 def test_a_folder_in_the_way_is_an_error_that_leaves_nothing(tmp_path):
     (tmp_path / "x.npz").mkdir()
     with pytest.raises(OSError, match=r"x\.npz"):
-        files.replace(tmp_path / "x.npz", b"new")
+        files.write_atomically(tmp_path / "x.npz", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there is no such signal")
 def test_a_writer_that_is_killed_leaves_a_whole_file(tmp_path):
-    path = files.replace(tmp_path / "x.npz", b"a" * 10**7)
+    path = files.write_atomically(tmp_path / "x.npz", b"a" * 10**7)
     code = (
         "import itertools, sys; from fl_gan_lib.recording import files\n"
-        "for letter in itertools.cycle((b'b', b'a')): files.replace(sys.argv[1], letter * 10**7)"
+        "for letter in itertools.cycle((b'b', b'a')): files.write_atomically(sys.argv[1], letter * 10**7)"
     )
     for patience in (0.01, 0.03, 0.05):
         writer = subprocess.Popen([sys.executable, "-c", code, path])

@@ -38,7 +38,8 @@ def test_the_hedging_attacker_calls_every_other_fake_the_target(tiny_dataset):
     own = tiny_dataset.subset(torch.where(tiny_dataset.labels != 3)[0])
     attacker = HedgingAttacker(own, 3, num_rounds=20, generator_steps=2)
     attacker.fit(Classifier(), 1)
-    images, labels = attacker._mix()
+    mixed = attacker.mix_in_fakes()
+    images, labels = mixed.images, mixed.labels
     fake, hedged = (labels == FAKE_LABEL).sum().item(), (labels == 3).sum().item()
     assert fake + hedged == attacker.num_fakes == 20 and fake == hedged == 10
     assert len(images) == len(labels) == 110

@@ -1,0 +1,90 @@
+"""What can go wrong in a client's turn: which updates cannot be used, and how the rest of the round goes on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fl_gan_lib.federation import Update
+
+# What a client may claim at the most: all of MNIST is 60,000 images, and who claims a billion *is* the average.
+MAX_EXAMPLES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a client was left out of a round: its number, and what was wrong, in words."""
+
+    round: int
+    client: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"round {self.round}, client {self.client}: {self.reason}"
+
+
+class FederationError(RuntimeError):
+    """No client has sent an update that can be used. The global model is what it was after the round before."""
+
+
+def all_left_out(round: int, faults: list[Fault]) -> str:
+    """What a `FederationError` says."""
+    reasons = [f"client {fault.client}: {fault.reason}" for fault in faults[:5]]
+    more = [f"and {len(faults) - 5} more"] * (len(faults) > 5)
+    return (
+        f"round {round}: no client has sent an update that can be used ({'; '.join(reasons + more)}). "
+        f"The global model is as it was after round {round - 1}"
+    )
+
+
+@contextmanager
+def tolerated(faults: list[Fault], round: int, client: int) -> Iterator[None]:
+    """An error of the client ends its turn only: it becomes a warning, and a `Fault` in `faults`."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # a client is somebody else's code
+        faults.append(Fault(round, client, str(error) if isinstance(error, ValueError) else repr(error)))
+        warnings.warn(f"left out: {faults[-1]}", RuntimeWarning, stacklevel=3)
+
+
+def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
+    """Raise a ValueError that says what is wrong, unless `update` can go into a global model of that `state`.
+
+    It must have the same names, shapes, types, layouts and devices, no NaN or infinity, and claim 1 to `MAX_EXAMPLES`
+    examples.
+    """
+    claimed = update.num_examples
+    if isinstance(claimed, bool) or not isinstance(claimed, Integral) or not 1 <= claimed <= MAX_EXAMPLES:
+        raise ValueError(f"it claims {claimed!r} examples, and must claim a whole number from 1 to {MAX_EXAMPLES:,}")
+    if wrong := differing_names(layouts(update.state), layouts(state)):
+        raise ValueError(f"it differs from the global model in the names, shapes, types, layouts or devices of {wrong}")
+    # The sum raises the suspicion in a fifth of the time; that of large numbers may be wrong.
+    suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
+    if wrong := [name for name, tensor in suspects.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"there is NaN or infinity in {wrong}")
+
+
+class Layout(NamedTuple):
+    """All about a tensor but its numbers."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    layout: torch.layout
+    device: torch.device
+
+
+def layouts(state: Mapping[str, Tensor]) -> dict[str, Layout]:
+    return {name: Layout(tensor.shape, tensor.dtype, tensor.layout, tensor.device) for name, tensor in state.items()}
+
+
+def differing_names(found: Mapping[str, Layout], expected: Mapping[str, Layout]) -> list[str]:
+    """The names that only one of them has, or under which they differ."""
+    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
