@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from fl_gan_lib.recording import files
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.records import AttackRecord, load_records
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
@@ -136,6 +136,16 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
     buffer = io.BytesIO()
     frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     files.write_atomically(path, buffer.getvalue())
+
+
+def draw_pictures(folder: Path, images: Path) -> None:
+    """All digits emerging, as a strip and in motion, and the comparisons of 3 and 9."""
+    records = load_records(folder)
+    images.mkdir(parents=True, exist_ok=True)
+    save_picture(plot_emergence(records), images / "emergence.png")
+    save_emergence(records, images / "emergence.gif")
+    for digit in records.keys() & {3, 9}:
+        save_picture(plot_comparison(records[digit]), images / f"comparison_{digit}.png")
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:

@@ -1,4 +1,4 @@
-"""The independent judge, and every number about the leakage that the notebooks quote."""
+"""Accuracy, the independent judge, and every number about the leakage that the notebooks quote."""
 
 from __future__ import annotations
 
@@ -20,11 +20,24 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.imports import torchvision_that_fits
 from fl_gan_lib.recording import files
 
-_EPOCHS = {"mnist-5k": 12, "mnist": 2}
+# How a judge is trained; after how many epochs depends on the number of images.
+JUDGE_RECIPE = {"epochs": {"mnist-5k": 12, "mnist": 2}, "batch_size": 64, "max_learning_rate": 4e-3, "seed": 0}
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
+    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
+    model.eval()
+    dataset = dataset.to(next(model.parameters()).device)
+    correct = sum(
+        (model(images).argmax(1) == labels).sum().item()
+        for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
+    )
+    return correct / len(dataset)
 
 
 class Judge(nn.Module):
-    """A CNN that reads digits, trained on real images alone and never shown to the attack.
+    """A CNN that classifies digits, trained on real images alone and never shown to the attack.
 
     Takes images of shape (N, 1, 28, 28) in [-1, 1] and returns logits of shape (N, 10). It differs from the
     federation's `Classifier` (kernels, activation, dropout), so that fooling the one does not mean fooling the other.
@@ -34,16 +47,16 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 32, 3, padding=1),
-            nn.MaxPool2d(2),
+        self.body = nn.Sequential(  # (N, 1, 28, 28)
+            nn.Conv2d(1, 32, 3, padding=1),  # (N, 32, 28, 28)
+            nn.MaxPool2d(2),  # (N, 32, 14, 14)
             nn.ReLU(),
-            nn.Conv2d(32, 64, 3, padding=1),
-            nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1),  # (N, 64, 14, 14)
+            nn.MaxPool2d(2),  # (N, 64, 7, 7)
             nn.ReLU(),
-            nn.Flatten(),
+            nn.Flatten(),  # (N, 3136)
             nn.Dropout(0.3),
-            nn.Linear(64 * 7 * 7, self.num_features),
+            nn.Linear(64 * 7 * 7, self.num_features),  # (N, 128)
             nn.ReLU(),
         )
         self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(self.num_features, NUM_DIGITS))
@@ -66,9 +79,7 @@ def load_judge(dataset: str) -> Judge:
     """
     with torch.random.fork_rng():
         judge = Judge()
-    here = f"{dataset} {torch.__version__} {torch.get_num_threads()} {platform.node()} {platform.machine()}"
-    digest = hashlib.sha256(here.encode() + Path(__file__).read_bytes()).hexdigest()
-    kept = Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")
+    kept = _judge_file(dataset, judge)
     try:
         _, weights = files.unpack(kept.read_bytes())
         judge.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
@@ -81,16 +92,26 @@ def load_judge(dataset: str) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
+def _judge_file(dataset: str, judge: Judge) -> Path:
+    """Named after all that the trained weights depend on."""
+    here = torch.__version__, torch.get_num_threads(), platform.node(), platform.machine()
+    digest = hashlib.sha256(repr((dataset, str(judge), JUDGE_RECIPE, here)).encode()).hexdigest()
+    return Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")
+
+
 def _train_judge(dataset: str) -> Judge:
     train, _ = load_dataset(dataset)
+    epochs, batch_size = JUDGE_RECIPE["epochs"][dataset], JUDGE_RECIPE["batch_size"]
+    steps = len(train) // batch_size  # an epoch
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(JUDGE_RECIPE["seed"])
         judge = Judge()
-        steps = _EPOCHS[dataset] * (len(train) // 64)
         optimizer = torch.optim.Adam(judge.parameters())
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
-        for _ in range(_EPOCHS[dataset]):
-            for batch in torch.randperm(len(train)).split(64)[: len(train) // 64]:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=JUDGE_RECIPE["max_learning_rate"], total_steps=epochs * steps
+        )
+        for _ in range(epochs):
+            for batch in torch.randperm(len(train)).split(batch_size)[:steps]:
                 loss = F.cross_entropy(judge(train.images[batch]), train.labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -190,7 +211,7 @@ def evaluate_samples(
             training images of the digit.
 
     Returns:
-        `recognition`: share of samples that the judge reads as the target, 0 to 1. Never quote it alone.
+        `recognition`: share of samples that the judge classifies as the target, 0 to 1. Never quote it alone.
         `frechet_distance`: between the judge's features of the samples and of real images of the digit, 0 and up.
         `frechet_real`, `frechet_other`: the same for as many real images of the digit, and for another digit's.
         `gap_closed`: where the distance lies between these two, 0 at another digit, 1 at the real thing.
@@ -252,15 +273,3 @@ def _membership_gap(flat: Tensor, members: Tensor, held_out: Tensor) -> float:
         for real in (members, held_out)
     )
     return (to_members / to_held_out).item()
-
-
-@torch.no_grad()
-def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
-    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
-    model.eval()
-    dataset = dataset.to(next(model.parameters()).device)
-    correct = sum(
-        (model(images).argmax(1) == labels).sum().item()
-        for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
-    )
-    return correct / len(dataset)

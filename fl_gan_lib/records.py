@@ -137,6 +137,20 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and not abs(value) > 2**53
 
 
+def summarise(record: AttackRecord) -> str:
+    """Three plain lines: what was recovered, if anything, how well, and how long it took."""
+    last = record.metrics.iloc[-1]
+    digit, rounds = record.target, record.rounds[-1]
+    readable = last["recognition"] >= 0.9 and last["gap_closed"] >= 0.6
+    return (
+        f"{'Recovered' if readable else 'Not recovered'}: what a {digit} looks like, by a participant without a single "
+        f"{digit} ({record.config['dataset']}, {rounds} rounds, seed {record.config['seed']}).\n"
+        f"How well: recognition {last['recognition']:.3f}, gap closed {last['gap_closed']:.3f}, "
+        f"diversity {last['diversity']:.2f}; global accuracy {last['accuracy']:.3f}.\n"
+        f"How long: {last['seconds']:.0f} s of training."
+    )
+
+
 def record_path(folder: str | Path, target: int, kind: str = "attack") -> Path:
     """Where the record of a run on `target` lies in a folder of records; `kind` is the run's name there."""
     return Path(folder) / f"{kind}_{target}.npz"

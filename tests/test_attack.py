@@ -176,7 +176,7 @@ def test_numbers_of_numpy_go_into_the_record(tmp_path):
     assert AttackRecord.load(tmp_path / "a.npz").config == record.config
 
 
-@pytest.mark.filterwarnings("ignore:for .*: copying from a non-meta parameter")
+@pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 def test_a_generator_that_goes_on_is_on_the_federations_device_before_its_optimiser_is(own_images, monkeypatch):
     saved = states.dump(trained(own_images).lasting())
     attacker, steps = GANAttacker(own_images, 3, num_rounds=2), []

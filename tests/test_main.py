@@ -4,8 +4,8 @@ import sys
 import pandas as pd
 import pytest
 
-from fl_gan_lib.__main__ import main, summarise
-from fl_gan_lib.records import load_records
+from fl_gan_lib.__main__ import main
+from fl_gan_lib.records import load_records, summarise
 
 
 def run(monkeypatch, *arguments: str) -> None:
@@ -15,7 +15,7 @@ def run(monkeypatch, *arguments: str) -> None:
 
 def test_records_then_pictures_then_summary(monkeypatch, tmp_path, capsys):
     path = str(tmp_path / "seeds.csv")
-    arguments = ("--digits", "7", "--seeds", "0", "--kinds", "attack", "--rounds", "2", "--workers", "0", "--csv", path)
+    arguments = ("--digits", "7", "--seeds", "0", "--kinds", "attack", "--rounds", "2", "--workers", "1", "--csv", path)
     run(monkeypatch, "table", *arguments)
     assert list(load_records(tmp_path)) == [7]
     run(monkeypatch, "pictures", "--folder", str(tmp_path), "--images", str(tmp_path / "img"))
@@ -44,7 +44,7 @@ def test_without_seeds_the_table_is_of_thirty_four_cases(monkeypatch):
 
 def test_the_anatomy_runs_the_named_settings(monkeypatch, tmp_path):
     path = tmp_path / "anatomy.csv"
-    arguments = ("--settings", "no injection", "--seeds", "1", "--rounds", "1", "--workers", "0", "--csv", str(path))
+    arguments = ("--settings", "no injection", "--seeds", "1", "--rounds", "1", "--workers", "1", "--csv", str(path))
     run(monkeypatch, "anatomy", *arguments)
     assert pd.read_csv(path)["setting"].tolist() == ["no injection"]
 
@@ -52,7 +52,7 @@ def test_the_anatomy_runs_the_named_settings(monkeypatch, tmp_path):
 def test_the_defences_and_the_attackers_run_by_name(monkeypatch, tmp_path):
     path = tmp_path / "defences.csv"
     names = ("--settings", "2 bits a number", "small updates")
-    options = ("--digits", "7", "--seeds", "1", "--rounds", "1", "--workers", "0", "--csv", str(path))
+    options = ("--digits", "7", "--seeds", "1", "--rounds", "1", "--workers", "1", "--csv", str(path))
     run(monkeypatch, "defences", *names, *options)
     assert pd.read_csv(path)["defence"].tolist() == ["2 bits a number"]
     assert set(pd.read_csv(tmp_path / "detection.csv")["attacker"]) == {"small updates"}

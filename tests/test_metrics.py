@@ -19,7 +19,7 @@ def test_the_judge_can_read(mnist_5k):
 
 def test_the_judge_is_kept_for_other_processes_and_a_damaged_one_is_trained_again(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(metrics._EPOCHS, "mnist-5k", 1)
+    monkeypatch.setitem(metrics.JUDGE_RECIPE["epochs"], "mnist-5k", 1)
     trained = load_judge.__wrapped__("mnist-5k").state_dict()
     (kept,) = (tmp_path / ".cache" / "fl_gan_lib").iterdir()
     whole = kept.read_bytes()

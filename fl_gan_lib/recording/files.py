@@ -1,7 +1,7 @@
 """Files of named arrays and one JSON text, which numpy alone can read: what records and checkpoints are made of.
 
 They may come from a stranger or from a broken disk: nothing in them is run, and nothing is believed before it is
-checked.
+checked. Here is also how every file of this library is written.
 """
 
 from __future__ import annotations
@@ -14,25 +14,19 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 # A deflated file can hold 1,032 times its size. Of our records the tightest, an oracle's, unpacks to 3.1 times its
 # size; a blank one (of an attack that failed) to some 200 times, but to less than a megabyte. So a file may unpack to
 # 16 times its size, and a little one to 16 MiB.
-_MOST = 16
-_ALWAYS = 2**24
+MAX_RATIO = 16
+ALWAYS_ALLOWED = 2**24
 # Parsed JSON takes up to 25 times the memory of its text ("{},{},"). Ours are of a few kilobytes.
-_ALWAYS_TEXT = 2**20
+TEXT_ALWAYS_ALLOWED = 2**20
 
-_MAGIC = b"\x93NUMPY\x01\x00"
-# What numpy writes for arrays of numbers; its own reader evaluates the header as Python, and allocates what that says.
-_DTYPE = r"[<>|](?:b1|[iu][1248]|f[248]|c8|c16)"
-_HEADER = re.compile(
-    rf"{{'descr': '({_DTYPE})', 'fortran_order': (True|False), "
-    r"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), } *\n"
-)
+NUMBERS = re.compile(r"[<>|](?:b1|[iu][1248]|f[248]|c8|c16)")  # and truth values, as dtypes
 
 
 def pack(text: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, compress: bool = True) -> bytes:
@@ -49,10 +43,10 @@ def pack(text: Mapping[str, Any], arrays: Mapping[str, np.ndarray], *, compress:
         TypeError: the text is not JSON.
     """
     members = {name: np.asarray(array) for name, array in arrays.items()}
-    if "text" in members or not all(map(_usable, members)):
+    if "text" in members or not all(map(_is_usable, members)):
         raise ValueError(f"names of arrays must be other than 'text', without slashes, and not empty: {list(members)}")
     for name, array in members.items():
-        if not re.fullmatch(_DTYPE, array.dtype.str):
+        if not NUMBERS.fullmatch(array.dtype.str):
             raise ValueError(f"{name} is of {array.dtype}: only numbers and truth values can be packed")
     members["text"] = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
     buffer = io.BytesIO()
@@ -80,7 +74,7 @@ def unpack(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             _check_members(members, len(content))
-            arrays = {info.filename.removesuffix(".npy"): _read(archive, info) for info in members}
+            arrays = {info.filename.removesuffix(".npy"): _read_array(archive, info) for info in members}
         text = json.loads(arrays.pop("text").tobytes())
         if not isinstance(text, dict):
             raise ValueError("its text is not a JSON object")
@@ -113,15 +107,15 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     return path
 
 
-def _usable(name: str) -> bool:
+def _is_usable(name: str) -> bool:
     return bool(name) and not set(name) & set("/\\\0")
 
 
 def _excess(sizes: Mapping[str, int], size: int) -> str:
-    if sum(sizes.values()) > max(_ALWAYS, _MOST * size):
-        return f"it would unpack to {sum(sizes.values()):,} bytes, more than {_MOST} times its size of {size:,}"
-    if sizes.get("text.npy", 0) > max(_ALWAYS_TEXT, size):
-        return f"its text is of {sizes['text.npy']:,} bytes, and more than {_ALWAYS_TEXT:,} are not read"
+    if sum(sizes.values()) > max(ALWAYS_ALLOWED, MAX_RATIO * size):
+        return f"it would unpack to {sum(sizes.values()):,} bytes, more than {MAX_RATIO} times its size of {size:,}"
+    if sizes.get("text.npy", 0) > max(TEXT_ALWAYS_ALLOWED, size):
+        return f"its text is of {sizes['text.npy']:,} bytes, and more than {TEXT_ALWAYS_ALLOWED:,} are not read"
     return ""
 
 
@@ -130,7 +124,7 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
     if len(set(names)) < len(names):
         raise ValueError("two arrays in it have one name")
     for info in members:
-        if not info.filename.endswith(".npy") or not _usable(info.filename.removesuffix(".npy")):
+        if not info.filename.endswith(".npy") or not _is_usable(info.filename.removesuffix(".npy")):
             raise ValueError(f"{info.filename[:80]!r} in it is no array")
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{info.filename[:80]!r} in it is encrypted, or compressed in an unknown way")
@@ -138,27 +132,23 @@ def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
         raise ValueError(excess)
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Numpy's reader allocates what the header declares: so the header is compared with the member's size first."""
+    name = f"{info.filename[:80]!r} in it"
     with archive.open(info) as member:
-        start = member.read(len(_MAGIC) + 2)
-        length = int.from_bytes(start[len(_MAGIC) :], "little")
-        header = _HEADER.fullmatch(member.read(length).decode("latin-1"))
-        if not start.startswith(_MAGIC) or header is None:
-            raise ValueError(f"{info.filename[:80]!r} in it is not an array of numbers")
-        dtype, shape = np.dtype(header[1]), tuple(int(axis) for axis in header[3].split(",") if axis.strip())
-        size = info.file_size - len(start) - length
+        try:
+            version = np.lib.format.read_magic(member)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        except zipfile.BadZipFile:
+            raise
+        except Exception as error:  # numpy evaluates the header as a literal, which fails in some five ways
+            raise ValueError(f"{name} is not an array of numbers") from error
+        if version != (1, 0) or not NUMBERS.fullmatch(dtype.str) or min(shape, default=0) < 0:
+            raise ValueError(f"{name} is not an array of numbers")
+        size = info.file_size - member.tell()
         if math.prod(shape) * dtype.itemsize != size:
-            raise ValueError(f"{info.filename[:80]!r} in it declares the shape {shape!s:.80}, and holds {size:,} bytes")
-        array = np.empty(size, np.uint8)
-        _fill(array, member)
-    array = array.view(dtype)
-    return array.reshape(shape[::-1]).T if header[2] == "True" else array.reshape(shape)
-
-
-def _fill(array: np.ndarray, member: IO[bytes]) -> None:
-    filled = 0
-    while chunk := member.read(2**18):  # to its end, for there the checksum is compared
-        array[filled : filled + len(chunk)] = np.frombuffer(chunk, np.uint8)
-        filled += len(chunk)
-    if filled < len(array):
-        raise ValueError(f"{member.name[:80]!r} in it ends early")
+            raise ValueError(f"{name} declares the shape {shape!s:.80}, and holds {size:,} bytes")
+    with archive.open(info) as member:
+        array = np.lib.format.read_array(member, allow_pickle=False)
+        member.read()  # to its end, where the checksum is compared
+    return array

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -69,19 +70,33 @@ def _restore(states: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
     if states.keys() != parts.keys():
         raise ValueError(f"it is the state of {sorted(states)}, and not of {sorted(parts)}")
     for name, part in parts.items():
-        if not isinstance(part, nn.Module):  # which checks by itself
-            _check_kinds(states[name], part, name)
+        # Modules check by themselves; the others take over what they are given, and fail in the next round.
+        if isinstance(part, torch.optim.Optimizer):
+            expected = _after_a_step(part) if states[name]["state"] else part.state_dict()
+            fits = _kinds(states[name]) == _kinds(expected)
+        else:
+            fits = isinstance(part, nn.Module) or _kinds(states[name], depth=1) == _kinds(part.state_dict(), depth=1)
+        if not fits:
+            raise ValueError(f"the state of {name} has other names, kinds or shapes than expected")
         part.load_state_dict(states[name])
 
 
-def _check_kinds(state: Mapping[str, Any], part: Any, name: str) -> None:
-    """What optimisers and the like take over unseen: the names, the kinds of values, the shapes of moments."""
-    kinds, expected = ({key: type(value) for key, value in each.items()} for each in (state, part.state_dict()))
-    if kinds != expected:
-        raise ValueError(f"the state of {name} has other names or kinds of values than expected")
-    if isinstance(part, torch.optim.Optimizer):
-        parameters = [parameter for group in part.param_groups for parameter in group["params"]]
-        for number, moments in state["state"].items():
-            shapes = {moment.shape for moment in moments.values() if moment.dim()}
-            if shapes - {parameters[number].shape}:
-                raise ValueError(f"moments in the state of {name} have other shapes than its parameters")
+def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of a copy of `optimizer` that has taken a step, and so has all that it will ever remember."""
+    stepped = copy.deepcopy(optimizer)
+    for group in stepped.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    stepped.step()
+    return stepped.state_dict()
+
+
+def _kinds(value: Any, depth: int = 5) -> Any:
+    """Names, types, and shapes, without the values."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype
+    if isinstance(value, Mapping) and depth:
+        return {name: _kinds(part, depth - 1) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kinds(part, depth - 1) for part in value] if depth else list
+    return type(value)

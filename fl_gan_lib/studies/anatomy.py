@@ -12,8 +12,8 @@ import pandas as pd
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
 from fl_gan_lib.defences import KeepLargest, PartialDownloadClient
 from fl_gan_lib.models import Classifier
-from fl_gan_lib.studies.jobs import Run, attack, honest, inversion, oracle
-from fl_gan_lib.studies.sweep import sweep
+from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, oracle_job
+from fl_gan_lib.studies.sweep import Job, sweep
 from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDownloadAttacker, PriorAttacker
 
 
@@ -26,43 +26,43 @@ def sharing(upload: float, download: float) -> dict[str, Any]:
     return options
 
 
-def _turns(rounds: int, local_steps: int, generator_steps: int) -> Run:
+def _turns(rounds: int, local_steps: int, generator_steps: int) -> Job:
     attacker = partial(GANAttacker, generator_steps=generator_steps)
-    return partial(attack, rounds=rounds, make_attacker=attacker, client_options={"local_steps": local_steps})
+    return partial(attack_job, rounds=rounds, make_attacker=attacker, client_options={"local_steps": local_steps})
 
 
 # The settings of notebook 05, by name. Where they say nothing else: digit 3, 100 rounds, one honest client.
-SETTINGS: dict[str, Run] = {
-    "default": attack,
-    "honest federation": honest,
-    "no injection": partial(attack, inject=False),
-    "1 honest": partial(attack, rounds=60),
-    "4 honest, same total": partial(attack, rounds=60, num_honest=4),
-    "9 honest, same total": partial(attack, rounds=60, num_honest=9),
-    "40 honest, same total": partial(attack, rounds=60, num_honest=40),
-    "1 honest, 97 images each": partial(attack, rounds=60, images_per_client=97),
-    "4 honest, 97 images each": partial(attack, rounds=60, num_honest=4, images_per_client=97),
-    "9 honest, 97 images each": partial(attack, rounds=60, num_honest=9, images_per_client=97),
-    "up 0.5, down 0.5": partial(attack, **sharing(0.5, 0.5)),
-    "up 0.1, down 0.1": partial(attack, **sharing(0.1, 0.1)),
-    "up 0.1, down 1": partial(attack, **sharing(0.1, 1)),
-    "up 1, down 0.1": partial(attack, **sharing(1, 0.1)),
+SETTINGS: dict[str, Job] = {
+    "default": attack_job,
+    "honest federation": honest_job,
+    "no injection": partial(attack_job, inject=False),
+    "1 honest": partial(attack_job, rounds=60),
+    "4 honest, same total": partial(attack_job, rounds=60, num_honest=4),
+    "9 honest, same total": partial(attack_job, rounds=60, num_honest=9),
+    "40 honest, same total": partial(attack_job, rounds=60, num_honest=40),
+    "1 honest, 97 images each": partial(attack_job, rounds=60, images_per_client=97),
+    "4 honest, 97 images each": partial(attack_job, rounds=60, num_honest=4, images_per_client=97),
+    "9 honest, 97 images each": partial(attack_job, rounds=60, num_honest=9, images_per_client=97),
+    "up 0.5, down 0.5": partial(attack_job, **sharing(0.5, 0.5)),
+    "up 0.1, down 0.1": partial(attack_job, **sharing(0.1, 0.1)),
+    "up 0.1, down 1": partial(attack_job, **sharing(0.1, 1)),
+    "up 1, down 0.1": partial(attack_job, **sharing(1, 0.1)),
     "400 rounds of 2 steps": _turns(400, 2, GENERATOR_STEPS // 4),
     "25 rounds of 32 steps": _turns(25, 32, 4 * GENERATOR_STEPS),
     "5 rounds of 160 steps": _turns(5, 160, 20 * GENERATOR_STEPS),
-    "strided LeakyReLU": partial(attack, make_model=LeakyClassifier),
+    "strided LeakyReLU": partial(attack_job, make_model=LeakyClassifier),
     "ten outputs": partial(
-        attack, make_model=partial(Classifier, 10), make_attacker=partial(GANAttacker, fake_label=0)
+        attack_job, make_model=partial(Classifier, 10), make_attacker=partial(GANAttacker, fake_label=0)
     ),
-    "MLP generator": partial(attack, make_attacker=partial(GANAttacker, make_generator=MLPGenerator)),
-    "the paper's split": partial(attack, split="paper"),
-    "10 images of the target": partial(attack, target_images=10),
-    "50 images of the target": partial(attack, target_images=50),
-    "200 images of the target": partial(attack, target_images=200),
-    "inversion, honest model": partial(inversion, honest=True),
-    "inversion, attacked model": inversion,
-    "oracle": oracle,
-    "own digits first": partial(attack, make_attacker=PriorAttacker),
+    "MLP generator": partial(attack_job, make_attacker=partial(GANAttacker, make_generator=MLPGenerator)),
+    "the paper's split": partial(attack_job, split="paper"),
+    "10 images of the target": partial(attack_job, target_images=10),
+    "50 images of the target": partial(attack_job, target_images=50),
+    "200 images of the target": partial(attack_job, target_images=200),
+    "inversion, honest model": partial(inversion_job, attacked=False),
+    "inversion, attacked model": inversion_job,
+    "oracle": oracle_job,
+    "own digits first": partial(attack_job, make_attacker=PriorAttacker),
 }
 
 

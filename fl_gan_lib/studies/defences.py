@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -25,56 +25,56 @@ from fl_gan_lib.defences import (
     coordinate_median,
 )
 from fl_gan_lib.federation import Client
-from fl_gan_lib.studies.jobs import Run, attack
-from fl_gan_lib.studies.sweep import Result, sweep
+from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.sweep import Job, Result, sweep
 
 
 def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **options: Any) -> Result:
     """The attack on a victim that spends a privacy budget of `epsilon` over all rounds."""
     victim = partial(PrivateClient, epsilon=epsilon, num_rounds=rounds)
-    return attack(target, seed, rounds=rounds, make_honest=victim, **options)
+    return attack_job(target, seed, rounds=rounds, make_honest=victim, **options)
 
 
 def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any) -> Result:
     """The attack on a victim that withholds its images of the target."""
-    return attack(target, seed, make_honest=partial(WithholdingClient, digit=target, every=every), **options)
+    return attack_job(target, seed, make_honest=partial(WithholdingClient, digit=target, every=every), **options)
 
 
-_TEN = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
+TEN_PARTICIPANTS = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
 
-_CROWDS = {1: {"rounds": 60}, 9: _TEN, 40: {"rounds": 60, "num_honest": 40}}
+_CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_honest": 40}}
 
 _NOISE = {"max_norm": 0.5, "noise_multiplier": 1.0}
 
 # By name. Where they say nothing else: 100 rounds, one honest client.
-DEFENCES: dict[str, Run] = {
-    "none": attack,
+DEFENCES: dict[str, Job] = {
+    "none": attack_job,
     "DP-SGD, clipping alone": partial(private_attack, epsilon=math.inf),
     **{f"DP-SGD, epsilon {epsilon}": partial(private_attack, epsilon=epsilon) for epsilon in (50, 8, 3, 1)},
-    "10 % of each update": partial(attack, client_options={"protect": KeepLargest(0.1)}),
-    "1 % of each update": partial(attack, client_options={"protect": KeepLargest(0.01)}),
-    "2 bits a number": partial(attack, client_options={"protect": Quantise(2)}),
-    "20 rounds": partial(attack, rounds=20),
+    "10 % of each update": partial(attack_job, client_options={"protect": KeepLargest(0.1)}),
+    "1 % of each update": partial(attack_job, client_options={"protect": KeepLargest(0.01)}),
+    "2 bits a number": partial(attack_job, client_options={"protect": Quantise(2)}),
+    "20 rounds": partial(attack_job, rounds=20),
     "class in every 10th round": partial(withheld_attack, every=10),
     "class held back": partial(withheld_attack, every=None),
-    "augmentation": partial(attack, make_honest=AugmentingClient),
-    "dropout": partial(attack, make_honest=DropoutClient),
-    "1 honest": partial(attack, **_CROWDS[1]),
-    "9 honest": partial(attack, **_TEN),
-    "9 honest, median": partial(attack, aggregate=coordinate_median(10), **_TEN),
-    "9 honest, trimmed mean": partial(attack, aggregate=TrimmedMean(10, 2), **_TEN),
-    "9 honest, Krum": partial(attack, aggregate=Krum(10, 1), **_TEN),
+    "augmentation": partial(attack_job, make_honest=AugmentingClient),
+    "dropout": partial(attack_job, make_honest=DropoutClient),
+    "1 honest": partial(attack_job, **_CROWDS[1]),
+    "9 honest": partial(attack_job, **TEN_PARTICIPANTS),
+    "9 honest, median": partial(attack_job, aggregate=coordinate_median(10), **TEN_PARTICIPANTS),
+    "9 honest, trimmed mean": partial(attack_job, aggregate=TrimmedMean(10, 2), **TEN_PARTICIPANTS),
+    "9 honest, Krum": partial(attack_job, aggregate=Krum(10, 1), **TEN_PARTICIPANTS),
     **{
-        f"{number} honest, noise at the server": partial(attack, aggregate=PrivateMean(**_NOISE), **options)
+        f"{number} honest, noise at the server": partial(attack_job, aggregate=PrivateMean(**_NOISE), **options)
         for number, options in _CROWDS.items()
     },
     **{
         f"{number} honest, noise at the clients": partial(
-            attack, make_honest=partial(Client, protect=ClipAndNoise(**_NOISE)), **options
+            attack_job, make_honest=partial(Client, protect=ClipAndNoise(**_NOISE)), **options
         )
         for number, options in _CROWDS.items()
     },
-    "40 honest": partial(attack, **_CROWDS[40]),
+    "40 honest": partial(attack_job, **_CROWDS[40]),
 }
 
 # Those whose records are kept, for the explorer: the rows of the README's table.
@@ -119,10 +119,10 @@ def compare_defences(
         ValueError: a name is unknown.
     """
     jobs = {}
-    for key, run, options in _runs(DEFENCES, names, digits, seeds, rounds):
+    for key, job in jobs_of(DEFENCES, names, digits, seeds, rounds).items():
         keep = key[0] in RECORDED and key[2] == 0
         recorded = {"folder": Path(path).parent, "kind": record_kind(key[0])} if keep else {}
-        jobs[key] = partial(run, *key[1:], num_frames=12, **options, **recorded)
+        jobs[key] = partial(job, num_frames=12, **recorded)
     pictures = {name: (name, digits[0], seeds[0]) for name in names}
     return sweep(jobs, ("defence", "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
 
@@ -132,13 +132,19 @@ def record_kind(name: str) -> str:
     return name.replace("%", "percent").replace(",", "").replace(" ", "_")
 
 
-def _runs(
-    runs: Mapping[str, Run], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
-) -> Iterator[tuple[tuple[str, int, int], Run, dict[str, Any]]]:
-    """Key, run and number of rounds of all that is wanted, seed by seed."""
-    unknown = sorted(set(names) - set(runs))
+def jobs_of(
+    settings: Mapping[str, Job], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
+) -> dict[tuple[str, int, int], Job]:
+    """The job for each name, digit and seed, seed by seed; `rounds` as for `compare_defences`.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    unknown = sorted(set(names) - set(settings))
     if unknown:
-        raise ValueError(f"unknown names {unknown}: choose from {list(runs)}")
+        raise ValueError(f"unknown names {unknown}: choose from {list(settings)}")
+    jobs = {}
     for seed, digit, name in product(seeds, digits, names):
-        wanted = getattr(runs[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
-        yield (name, digit, seed), runs[name], {"rounds": wanted}
+        wanted = getattr(settings[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
+        jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted)
+    return jobs

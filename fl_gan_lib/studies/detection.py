@@ -18,9 +18,9 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import FAKE_LABEL, Classifier
-from fl_gan_lib.studies.defences import _TEN, _runs
-from fl_gan_lib.studies.jobs import Run, attack
-from fl_gan_lib.studies.sweep import Result, sweep
+from fl_gan_lib.studies.defences import TEN_PARTICIPANTS, jobs_of
+from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.sweep import Job, Result, sweep
 from fl_gan_lib.studies.variants import HedgingAttacker
 
 INSPECT_EVERY = 5
@@ -43,7 +43,7 @@ def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> 
             seen.append(describe_updates(updates, state, test).assign(round=number))
         return fedavg(updates)
 
-    metrics, pictures = attack(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
+    metrics, pictures = attack_job(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
     last = metrics.iloc[-1]
     rows = pd.concat(seen)
     names = ("accuracy", "recognition", "gap_closed", "diversity")
@@ -65,7 +65,7 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
         `fake_bias`: how much it raised the bias of the extra output.
         `fake_row`: how far it moved the row of the extra output in the last layer, over the median of the rows.
         `largest_row`: the same for the row that moved farthest.
-        `worst_digit`: the accuracy of its model on the digit that it reads worst, from 0 to 1.
+        `worst_digit`: the accuracy of its model on the digit that it classifies worst, from 0 to 1.
     """
     weight, bias = list(state)[-2:]
     changes = [{name: update.state[name] - state[name] for name in state} for update in updates]
@@ -89,14 +89,14 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
 def _worst_digit(state: Mapping[str, Tensor], test: ImageDataset) -> float:
     model = Classifier().eval()
     model.load_state_dict(state)
-    read = torch.cat([model(images).argmax(1) for images in test.images.split(500)])
-    return float(recall_score(test.labels, read, labels=range(10), average=None, zero_division=0).min())
+    predicted = torch.cat([model(images).argmax(1) for images in test.images.split(500)])
+    return float(recall_score(test.labels, predicted, labels=range(10), average=None, zero_division=0).min())
 
 
 # Attackers that know what the server looks at, against nine honest clients, three of which lack the target as well.
-_INSPECTED = partial(inspected_attack, **_TEN)
+_INSPECTED = partial(inspected_attack, **TEN_PARTICIPANTS)
 
-ATTACKERS: dict[str, Run] = {
+ATTACKERS: dict[str, Job] = {
     "as it is": _INSPECTED,
     "calls its fakes a 0": partial(_INSPECTED, make_attacker=partial(GANAttacker, fake_label=0)),
     "calls half of them the target": partial(_INSPECTED, make_attacker=HedgingAttacker),
@@ -117,7 +117,5 @@ def compare_attackers(
     num_workers: int | None = None,
 ) -> pd.DataFrame:
     """Let `ATTACKERS` try to pass unseen, a row of csv for each inspected update. Arguments as `compare_defences`."""
-    jobs = {
-        key: partial(run, *key[1:], **options) for key, run, options in _runs(ATTACKERS, names, digits, seeds, rounds)
-    }
+    jobs = jobs_of(ATTACKERS, names, digits, seeds, rounds)
     return sweep(jobs, ("attacker", "digit", "seed"), path, num_workers=num_workers)

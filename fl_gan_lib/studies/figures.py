@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from sklearn.metrics import auc
 
 from fl_gan_lib.figures import BLACK, BLUE, BROWN, GREEN, GREY, ORANGE, PINK, finish
 
@@ -89,7 +90,7 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
         curves: by name, the shares of false alarms and of caught attackers, both increasing from 0 to 1.
         title: above the plot.
     """
-    area = {name: np.diff(alarms) @ (np.add(caught[1:], caught[:-1]) / 2) for name, (alarms, caught) in curves.items()}
+    area = {name: auc(alarms, caught) for name, (alarms, caught) in curves.items()}
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
     styles = cycle(zip((BLUE, ORANGE, GREEN, PINK, GREY, BLACK), ("-", "--", "-.", ":") * 2, strict=False))

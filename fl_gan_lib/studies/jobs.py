@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ from fl_gan_lib.records import record_path
 from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
 from fl_gan_lib.studies.sweep import Result
 
-Run = Callable[..., Result]
-
 NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
 
 
-def attack(target: int, seed: int, *, folder: Path | None = None, kind: str = "attack", **options: Any) -> Result:
+def attack_job(target: int, seed: int, *, folder: Path | None = None, kind: str = "attack", **options: Any) -> Result:
     """`run_attack`; the whole record goes to `folder`, if one is given, as one of that kind."""
     record = run_attack(target, seed=seed, device="cpu", progress=False, **options)
     if folder is not None:
@@ -32,7 +29,7 @@ def attack(target: int, seed: int, *, folder: Path | None = None, kind: str = "a
     return record.metrics, record.samples[-1, :10]
 
 
-def oracle(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
+def oracle_job(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
     """`run_oracle`; the whole record goes to `folder`, if one is given."""
     record = run_oracle(target, seed=seed, device="cpu", progress=False, **options)
     if folder is not None:
@@ -40,23 +37,23 @@ def oracle(target: int, seed: int, *, folder: Path | None = None, **options: Any
     return record.metrics, record.samples[-1, :10]
 
 
-def honest(target: int, seed: int, *, rounds: int | None = None, num_frames: int | None = None) -> Result:
-    """The accuracy of the honest federation beside `run_attack`, after its last round; nothing is drawn."""
+def honest_job(target: int, seed: int, *, rounds: int | None = None, **_recording: Any) -> Result:
+    """The accuracy of the honest federation beside `run_attack`, after its last round; nothing is drawn or recorded."""
     model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
     return pd.DataFrame([{"round": check_rounds(rounds), "accuracy": accuracy(model, load_dataset()[1])}]), NO_PICTURES
 
 
-def inversion(
-    target: int, seed: int, *, rounds: int | None = None, num_frames: int | None = None, honest: bool = False
+def inversion_job(
+    target: int, seed: int, *, rounds: int | None = None, attacked: bool = True, **_recording: Any
 ) -> Result:
-    """Plain model inversion on the last global model, of the honest federation or of the one under attack."""
+    """Plain model inversion on the last global model, of the federation under attack or of the honest one."""
     rounds = check_rounds(rounds)
-    if honest:
-        model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
-    else:
+    if attacked:
         model, clients = build_federation(load_dataset()[0], target, num_rounds=rounds, seed=seed, device="cpu")
         for _ in federate(model, clients, num_rounds=rounds, seed=seed):
             pass
+    else:
+        model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         pictures = to_uint8(invert(model, target))

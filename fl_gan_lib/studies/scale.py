@@ -14,7 +14,7 @@ from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower.engine import simulate
 from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord
-from fl_gan_lib.studies.jobs import attack
+from fl_gan_lib.studies.jobs import attack_job
 from fl_gan_lib.studies.sweep import sweep
 
 # (participants drawn for a round, rounds), of ten: in the first three each is drawn about sixty times.
@@ -77,11 +77,11 @@ def compare_draws(
         draws: pairs of how many are drawn, 1 to 10, and how many rounds there are.
         target: the digit that the attacker lacks.
         seeds: of the runs.
-        path, num_workers: as for `experiments.sweep`.
+        path, num_workers: as for `sweep.sweep`.
     """
     jobs = {
         (drawn, rounds, seed): partial(
-            attack, target, seed, num_honest=9, clients_per_round=drawn, rounds=rounds, num_frames=12
+            attack_job, target, seed, num_honest=9, clients_per_round=drawn, rounds=rounds, num_frames=12
         )
         for seed in seeds
         for drawn, rounds in draws

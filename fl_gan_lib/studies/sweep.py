@@ -1,27 +1,35 @@
-"""Many jobs side by side, one thread each; their rows go into a csv file."""
+"""Many jobs side by side, one thread each; their rows go into a csv file.
+
+A sweep that is interrupted goes on where it was, on another machine too: what is finished is in a csv file that can be
+committed, and each row carries a hash of the parameters that it was made with.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import io
-import multiprocessing
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from fl_gan_lib.recording import files
 
-# What a run leaves behind: a row of numbers for each recorded round, and fakes of the last one, uint8 (n, 28, 28).
+# What a job leaves behind: a row of numbers for each recorded round, and fakes of the last one, uint8 (n, 28, 28).
 Result = tuple[pd.DataFrame, np.ndarray]
+Job = Callable[..., Result]
 
 
 def sweep(
-    jobs: Mapping[tuple, Callable[[], Result]],
+    jobs: Mapping[tuple, Job],
     columns: Sequence[str],
     path: str | Path,
     *,
@@ -31,70 +39,118 @@ def sweep(
 ) -> pd.DataFrame:
     """Run jobs side by side, one thread each, and write their rows to a csv file.
 
-    The rows of finished jobs are kept in a second file, ending in `.partial`, until all are there: an interrupted sweep
-    that is started again goes on where it was. Rows of other jobs that the csv file holds already stay in it.
+    Until all are there, the rows of finished jobs are kept in a second file, `<name>.unfinished.csv`. A sweep that is
+    started again takes over those that were made with the same parameters, and runs the other jobs. Rows of other jobs
+    stay in both files.
 
     Args:
-        jobs: by key, a tuple of one value for each of `columns`.
+        jobs: by key, a tuple of one value for each of `columns`; called without arguments.
         columns: the names of the key's values.
-        path: the csv file.
+        path: the csv file. A column `parameters` has the `fingerprint` of each row's job.
         num_workers: processes; by default as many as torch has threads here, which is one a CPU core unless
-            `OMP_NUM_THREADS` says less. 0: none, the jobs run in this process, which spares a few of them the start of
+            `OMP_NUM_THREADS` says less. 1: the jobs run in this process, which spares a few of them the start of
             another (torch to load, a judge to train).
         last_round_only: keep one row a job.
         pictures: name -> key of the jobs whose pictures are kept, in a `.npz` file beside the csv.
 
     Returns:
         All rows of the file.
+
+    Raises:
+        ValueError: a job has no name by which it could be known again.
     """
     path, columns = Path(path), list(columns)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path, gallery = path.with_suffix(".partial"), path.with_suffix(".npz")
-    rows = [pd.read_csv(partial_path)] if partial_path.exists() else []
-    done = _keys(rows[0], columns) if rows else set()
-    if done & jobs.keys():
-        tqdm.write(f"{len(done & jobs.keys())} of {len(jobs)} runs are in {partial_path} (delete it to begin afresh)")
+    unfinished, gallery = path.with_suffix(".unfinished.csv"), path.with_suffix(".npz")
+    fingerprints = {key: fingerprint(job) for key, job in jobs.items()}
+    rows, others = _take_over(unfinished, columns, fingerprints)
+    done = {key for table in rows for key in _keys(table, columns)}
+    if done:
+        tqdm.write(f"{len(done)} of {len(jobs)} runs are in {unfinished} (delete it to begin afresh)")
     shown = dict(np.load(gallery)) if gallery.exists() else {}
     names = {key: name for name, key in (pictures or {}).items()}
-    wanted = {key: job for key, job in jobs.items() if key not in done}
-    with closing(_results(wanted, num_workers)) as results:
-        for key, (metrics, images) in tqdm(results, "runs", len(wanted), unit="run"):
+    to_do = {key: job for key, job in jobs.items() if key not in done}
+    with closing(_finished(to_do, num_workers)) as results:
+        for key, (metrics, images) in tqdm(results, "runs", len(to_do), unit="run"):
             kept = (metrics.tail(1) if last_round_only else metrics).round(4)
-            rows.append(kept.assign(**dict(zip(columns, key, strict=True))))
+            rows.append(kept.assign(**dict(zip(columns, key, strict=True)), parameters=fingerprints[key]))
             if key in names and len(images):
                 shown[names[key]] = images
                 buffer = io.BytesIO()
                 np.savez_compressed(buffer, **shown)
                 files.write_atomically(gallery, buffer.getvalue())
-            files.write_atomically(partial_path, pd.concat(rows).to_csv(index=False).encode())
-    table = pd.concat(rows).sort_values([*columns, "round"])
-    table = table[columns + [column for column in table if column not in columns]]
+            _write(unfinished, [*others, *rows])
+    table = pd.concat(rows)
     if path.exists():
         old = pd.read_csv(path)
-        others = [key not in jobs for key in old[columns].itertuples(index=False, name=None)]
-        table = pd.concat([old[others], table]).sort_values([*columns, "round"])
-    files.write_atomically(path, table.to_csv(index=False).encode())
-    partial_path.unlink()
+        table = pd.concat([old[[key not in jobs for key in _keys(old, columns)]], table])
+    table = table.sort_values([*columns, "round"])
+    table = table[columns + [column for column in table if column not in [*columns, "parameters"]] + ["parameters"]]
+    _write(path, [table])
+    if others:
+        _write(unfinished, others)
+    else:
+        unfinished.unlink()
     return table
 
 
-def _results(
-    jobs: Mapping[tuple, Callable[[], Result]], num_workers: int | None
-) -> Generator[tuple[tuple, Result], None, None]:
+def fingerprint(job: Job) -> str:
+    """A short hash of a job and of all that it is called with, where nothing else is said the defaults.
+
+    Paths do not count, as they say where results go, and modules do not, as code may move.
+
+    Raises:
+        ValueError: something in it, a lambda for instance, has no name or value by which it could be known again.
+    """
+    return hashlib.sha256(_describe(job).encode()).hexdigest()[:12]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, partial):
+        return f"{_describe(value.func)}{_describe([*value.args, _options(value)])}"
+    if isinstance(value, Mapping):
+        return _describe([pair for pair in sorted(value.items()) if not isinstance(pair[1], Path | None)])
+    if isinstance(value, list | tuple):
+        return f"({', '.join(map(_describe, value))})"
+    name = getattr(value, "__qualname__", None) or repr(value)
+    if "<" in name:
+        raise ValueError(f"{name} could not be known again in another process: give it a name, at the top of a module")
+    return name
+
+
+def _options(job: partial) -> dict[str, Any]:
+    """The keywords of a job, and the defaults of the others."""
+    parameters = inspect.signature(job).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    return {name: value for name, value in defaults.items() if value is not inspect.Parameter.empty} | job.keywords
+
+
+def _take_over(
+    unfinished: Path, columns: list[str], fingerprints: Mapping[tuple, str]
+) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    """The rows that jobs of the same parameters have made, and those of other jobs; what is stale is left out."""
+    if not unfinished.exists():
+        return [], []
+    found = pd.read_csv(unfinished)
+    keys = _keys(found, columns)
+    same = [fingerprints.get(key) == made_with for key, made_with in zip(keys, found["parameters"], strict=True)]
+    other = [key not in fingerprints for key in keys]
+    return [[table] if len(table) else [] for table in (found[same], found[other])]
+
+
+def _finished(jobs: Mapping[tuple, Job], num_workers: int | None) -> Iterator[tuple[tuple, Result]]:
     """Key and result of each job, as they end."""
-    if num_workers == 0:
-        for key, job in jobs.items():
-            yield key, job()
-        return
-    context = multiprocessing.get_context("spawn")  # a forked torch can deadlock in its thread pools
-    with ProcessPoolExecutor(num_workers or torch.get_num_threads(), context, torch.set_num_threads, (1,)) as pool:
-        running = {pool.submit(job): key for key, job in jobs.items()}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    calls = [delayed(_call)(key, job) for key, job in jobs.items()]
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        yield from Parallel(num_workers or torch.get_num_threads(), return_as="generator_unordered")(calls)
 
 
-def _keys(rows: pd.DataFrame, columns: list[str]) -> set[tuple]:
-    return set(rows[columns].itertuples(index=False, name=None))
+def _call(key: tuple, job: Job) -> tuple[tuple, Result]:
+    return key, job()
+
+
+def _keys(rows: pd.DataFrame, columns: list[str]) -> list[tuple]:
+    return list(rows[columns].itertuples(index=False, name=None))
+
+
+def _write(path: Path, tables: Sequence[pd.DataFrame]) -> None:
+    files.write_atomically(path, pd.concat(tables).to_csv(index=False).encode())

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from fl_gan_lib.studies.jobs import attack, honest, oracle
-from fl_gan_lib.studies.sweep import Result, sweep
+from fl_gan_lib.studies.jobs import attack_job, honest_job, oracle_job
+from fl_gan_lib.studies.sweep import Job, sweep
+
+KINDS: dict[str, Job] = {
+    "attack": attack_job,
+    "passive": partial(attack_job, kind="passive", inject=False),
+    "oracle": oracle_job,
+    "honest": honest_job,
+}
+
+
+def cases(digits: Iterable[int], seeds: Sequence[int] | None = None) -> list[tuple[int, int]]:
+    """(digit, seed): by default three seeds, and five for the two digits of the README's pictures."""
+    pairs = [(digit, seed) for digit in digits for seed in seeds or range(5 if digit in (3, 9) else 3)]
+    return sorted(pairs, key=lambda pair: pair[1])
 
 
 def compare_digits(
@@ -22,17 +35,14 @@ def compare_digits(
 ) -> pd.DataFrame:
     """A row of csv for each (digit, seed) of `cases` and each of `kinds`, after the last round.
 
-    The kinds are "attack", "passive" (the attack without injection), "oracle" and "honest". The records of seed 0 go
-    beside the csv file. `path` and `num_workers` as for `sweep`.
+    Args:
+        cases: pairs of a digit and a seed.
+        kinds: of `KINDS`: the attack, the attack without injection, the oracle, the honest federation.
+        rounds: of each run; by default 200.
+        path, num_workers: as for `sweep`. The records of seed 0 go beside the csv file.
     """
-    jobs: dict[tuple, Callable[[], Result]] = {}
+    jobs = {}
     for digit, seed in cases:
         folder = None if seed else Path(path).parent
-        runs = {
-            "attack": partial(attack, digit, seed, rounds=rounds, folder=folder),
-            "passive": partial(attack, digit, seed, rounds=rounds, folder=folder, kind="passive", inject=False),
-            "oracle": partial(oracle, digit, seed, rounds=rounds, folder=folder),
-            "honest": partial(honest, digit, seed, rounds=rounds),
-        }
-        jobs |= {(kind, digit, seed): runs[kind] for kind in kinds}
+        jobs |= {(kind, digit, seed): partial(KINDS[kind], digit, seed, rounds=rounds, folder=folder) for kind in kinds}
     return sweep(jobs, ("kind", "digit", "seed"), path, num_workers=num_workers, last_round_only=True)

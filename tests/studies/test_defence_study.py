@@ -11,7 +11,7 @@ from fl_gan_lib.studies.detection import ATTACKERS, compare_attackers, describe_
 
 def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_path):
     names = ["DP-SGD, epsilon 1", "1 % of each update", "9 honest, Krum", "1 honest, noise at the clients"]
-    options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 0}
+    options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 1}
     table = compare_defences(names, path=tmp_path / "defences.csv", **options)
     assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
@@ -20,7 +20,7 @@ def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_
 
 
 def test_each_inspected_update_is_a_row(tmp_path):
-    options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 0}
+    options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 1}
     table = compare_attackers(["small updates"], path=tmp_path / "detection.csv", **options)
     assert table[["round", "client"]].values.tolist() == [[number, client] for number in (5, 6) for client in range(10)]
     assert table["gap_closed_run"].nunique() == 1

@@ -15,5 +15,5 @@ def test_both_engines_are_measured_on_the_same_work(tmp_path):
 
 
 def test_draws_are_run_by_how_many_and_how_long(tmp_path):
-    table = compare_draws([(2, 2), (10, 1)], seeds=[0], path=tmp_path / "draws.csv", num_workers=0)
+    table = compare_draws([(2, 2), (10, 1)], seeds=[0], path=tmp_path / "draws.csv", num_workers=1)
     assert table.groupby(["drawn", "rounds"])["round"].max().to_dict() == {(2, 2): 2, (10, 1): 1}

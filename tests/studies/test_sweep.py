@@ -3,13 +3,18 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from fl_gan_lib.defences import DropoutClient, KeepLargest, PrivateClient
 from fl_gan_lib.records import load_records
 from fl_gan_lib.studies import jobs
 from fl_gan_lib.studies.anatomy import SETTINGS, compare_settings
 from fl_gan_lib.studies.baselines import invert
-from fl_gan_lib.studies.sweep import Result, sweep
-from fl_gan_lib.studies.table import compare_digits
+from fl_gan_lib.studies.defences import DEFENCES
+from fl_gan_lib.studies.detection import ATTACKERS
+from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.sweep import Result, fingerprint, sweep
+from fl_gan_lib.studies.table import KINDS, compare_digits
 from fl_gan_lib.studies.variants import PriorAttacker
 
 
@@ -32,20 +37,75 @@ def test_a_sweep_writes_the_rows_and_pictures_of_all_jobs(tmp_path):
     assert pd.read_csv(path)["score"].unique() == [0.1235]
     assert list(np.load(tmp_path / "table.npz")) == ["long"]
     # Another sweep replaces the rows of its own jobs and leaves the others.
-    sweep({("short", 1): job(1, 2)}, ("name", "seed"), path, num_workers=0)
+    sweep({("short", 1): job(1, 2)}, ("name", "seed"), path, num_workers=1)
     assert pd.read_csv(path)["name"].tolist() == ["long"] * 3 + ["short"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["table.csv", "table.npz"]
 
 
-def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path):
-    path = tmp_path / "table.csv"
-    jobs = {("good", 1): job(2, 1), ("bad", 1): job(-1, 1)}
+def fail(*_arguments):
+    raise AssertionError("this job is done already")
+
+
+def interrupted(path, *done):
+    """A sweep that ends after these jobs."""
     with pytest.raises(RuntimeError, match="interrupted"):
-        sweep(jobs, ("name", "seed"), path, num_workers=1)
-    assert not path.exists() and (tmp_path / "table.partial").exists()
-    jobs = {("good", 1): job(-1, 1), ("bad", 1): job(1, 1)}  # the good one would fail if it were run again
-    table = sweep(jobs, ("name", "seed"), path, num_workers=0, last_round_only=True)
-    assert table["name"].tolist() == ["bad", "good", "good"] and not (tmp_path / "table.partial").exists()
+        sweep(dict(done) | {("last", 1): job(-1, 1)}, ("name", "seed"), path, num_workers=1)
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    interrupted(path, (("good", 1), job(2, 1)))
+    unfinished = tmp_path / "table.unfinished.csv"
+    assert not path.exists() and pd.read_csv(unfinished)["name"].tolist() == ["good", "good"]
+    fail.__qualname__ = "count_to"
+    jobs = {("good", 1): partial(fail, 2, 1), ("last", 1): job(1, 1)}
+    table = sweep(jobs, ("name", "seed"), path, num_workers=1, last_round_only=True)
+    assert table["name"].tolist() == ["good", "good", "last"] and not unfinished.exists()
+    assert table["parameters"].tolist() == [fingerprint(job(2, 1))] * 2 + [fingerprint(job(1, 1))]
+    # A finished sweep that is started again repeats everything.
+    assert sweep({("good", 1): job(1, 1)}, ("name", "seed"), path, num_workers=1)["round"].tolist() == [1, 1]
+
+
+def test_rows_of_other_parameters_are_not_taken_over_and_those_of_other_jobs_are_kept(tmp_path):
+    path, unfinished = tmp_path / "table.csv", tmp_path / "table.unfinished.csv"
+    interrupted(path, (("good", 1), job(1, 1)), (("other", 1), job(2, 1)))
+    table = sweep({("good", 1): job(3, 1)}, ("name", "seed"), path, num_workers=1)
+    assert table["round"].tolist() == [1, 2, 3]
+    assert pd.read_csv(unfinished)["name"].tolist() == ["other", "other"]
+
+
+def test_a_fingerprint_depends_on_all_parameters_and_on_nothing_else(tmp_path):
+    """Nested partials, defaults, dataclasses, classes; not where the results go, nor in which module a class is."""
+    plain = partial(attack_job, 3, 0, rounds=5)
+    same = [
+        partial(plain, folder=tmp_path),
+        partial(partial(attack_job, rounds=5), 3, 0),
+        partial(plain, kind="attack"),
+    ]
+    assert {fingerprint(each) for each in same} == {fingerprint(plain)}
+    private = [partial(plain, make_honest=partial(PrivateClient, epsilon=epsilon)) for epsilon in (1, 8)]
+    protected = [partial(plain, client_options={"protect": KeepLargest(part)}) for part in (0.1, 0.2)]
+    others = [partial(attack_job, 4, 0, rounds=5), partial(plain, rounds=6), partial(plain, inject=False)]
+    made = [plain, *others, *private, *protected, partial(plain, make_honest=DropoutClient)]
+    assert len({fingerprint(each) for each in made}) == len(made)
+    for nameless in (lambda: None, partial(plain, make_honest=lambda: None), partial(plain, watch=object())):
+        with pytest.raises(ValueError, match="could not be known again in another process: give it a name"):
+            fingerprint(nameless)
+
+
+def test_all_jobs_of_the_studies_are_different_and_can_be_known_again():
+    for settings in (SETTINGS, DEFENCES, ATTACKERS, KINDS):
+        made = {name: fingerprint(partial(run, 3, 0)) for name, run in settings.items()}
+        assert len(set(made.values())) == len(made)
+
+
+def test_jobs_in_processes_of_their_own_have_one_thread(tmp_path):
+    jobs = {(place,): partial(count_threads, place) for place in range(2)}
+    assert sweep(jobs, ("place",), tmp_path / "threads.csv", num_workers=2)["threads"].tolist() == [1, 1]
+
+
+def count_threads(place: int) -> Result:
+    return pd.DataFrame({"round": [1], "threads": [torch.get_num_threads()]}), np.zeros((0, 28, 28), np.uint8)
 
 
 def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
@@ -53,7 +113,7 @@ def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "invert", partial(invert, steps=3))
     monkeypatch.setattr(PriorAttacker, "prior_steps", 3)
     names = ["no injection", "up 0.1, down 0.1", "ten outputs", "inversion, honest model", "own digits first"]
-    table = compare_settings(names, seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=0)
+    table = compare_settings(names, seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=1)
     assert set(table["setting"]) == set(names) and (table["seed"] == 5).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0.05, 1).all()
     pictures = np.load(tmp_path / "anatomy.npz")
@@ -67,7 +127,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(tmp_path):
 
 
 def test_the_table_compares_attack_honest_federation_and_oracle(tmp_path):
-    table = compare_digits([(7, 1), (7, 0)], rounds=2, path=tmp_path / "seeds.csv", num_workers=0)
+    table = compare_digits([(7, 1), (7, 0)], rounds=2, path=tmp_path / "seeds.csv", num_workers=1)
     assert table["kind"].tolist() == ["attack"] * 2 + ["honest"] * 2 + ["oracle"] * 2
     assert (table["round"] == 2).all() and (table["digit"] == 7).all()
     assert table.loc[table["kind"] != "oracle", "accuracy"].between(0.05, 1).all()
@@ -76,5 +136,5 @@ def test_the_table_compares_attack_honest_federation_and_oracle(tmp_path):
 
 
 def test_the_passive_attack_leaves_a_record_of_its_own(tmp_path):
-    compare_digits([(7, 0)], kinds=["passive"], rounds=1, path=tmp_path / "seeds.csv", num_workers=0)
+    compare_digits([(7, 0)], kinds=["passive"], rounds=1, path=tmp_path / "seeds.csv", num_workers=1)
     assert load_records(tmp_path, "passive")[7].config["inject"] is False

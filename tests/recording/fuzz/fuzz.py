@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer of what reads files: records, archives (which checkpoints are, too), and those of MNIST.
+"""A coverage-guided fuzzer of what reads files: records, archives, the states in checkpoints, and the files of MNIST.
 
     python -m zipfile -e tests/recording/fuzz/corpus/records.zip out/corpus
     python tests/recording/fuzz/fuzz.py records -max_total_time=600 out/corpus
@@ -29,6 +29,11 @@ if target is targets.fuzz_mnist:
     from fl_gan_lib.datasets import mnist
 
     mnist._parse_idx = atheris.instrument_func(mnist._parse_idx)
+if target is targets.fuzz_states:
+    from fl_gan_lib.recording import states
+
+    for function in ("load", "_read", "_restore", "_kinds"):
+        setattr(states, function, atheris.instrument_func(getattr(states, function)))
 # A checksum is what mutations do not get past.
 zipfile.ZipExtFile._update_crc = lambda *_: None
 

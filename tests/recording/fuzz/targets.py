@@ -68,7 +68,25 @@ def fuzz_mnist(data: bytes) -> bool:
     return True
 
 
-TARGETS = {"archives": fuzz_archives, "records": fuzz_records, "mnist": fuzz_mnist}
+def fuzz_states(data: bytes) -> bool:
+    """Whether `data` is the state of a small client; one that is can go on training."""
+    import torch
+
+    from fl_gan_lib.recording import states
+
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.03, total_iters=5)
+    try:
+        states.load(_as_file(data), {"model": model, "optimizer": optimizer, "schedule": schedule})
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError):
+        return False
+    model(torch.ones(3, 2)).sum().backward()
+    optimizer.step()
+    return True
+
+
+TARGETS = {"archives": fuzz_archives, "records": fuzz_records, "mnist": fuzz_mnist, "states": fuzz_states}
 
 _VALUES = [
     None,
