@@ -57,7 +57,7 @@ for name in {modules()}:
     try:
         importlib.import_module(name)
     except ImportError as error:
-        if "pip install -e '.[flower]'" not in str(error) and error.name not in ("flwr", "cryptography"):
+        if "pip install -e '.[flower]'" not in str(error) and error.name not in ("flwr", "cryptography", "trustme"):
             raise
 import fl_gan_lib.data
 fl_gan_lib.data.load_dataset()
@@ -86,7 +86,7 @@ def test_nothing_but_its_own_modules_needs_flower():
     needing = {"fl_gan_lib.studies.scale"} | {name for name in modules() if name.startswith("fl_gan_lib.flower.")}
     code = f"""
 import importlib, sys
-sys.modules |= dict.fromkeys(("flwr", "ray", "cryptography"))
+sys.modules |= dict.fromkeys(("flwr", "ray", "cryptography", "trustme"))
 for name in {sorted(set(modules()) - needing)}:
     importlib.import_module(name)
 import fl_gan_lib.flower.engine

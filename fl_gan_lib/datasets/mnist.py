@@ -61,7 +61,7 @@ def load_all(root: Path) -> tuple[ImageDataset, ImageDataset]:
     try:
         arrays = _read_mnist(raw)
     except (OSError, ValueError) as fault:
-        arrays = _mend_mnist(raw, fault)
+        arrays = _download_and_read(raw, fault)
     train_images, train_labels, test_images, test_labels = map(torch.tensor, arrays)
     return _to_dataset(train_images, train_labels), _to_dataset(test_images, test_labels)
 
@@ -86,7 +86,7 @@ def _parse_idx(content: bytes) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _mend_mnist(raw: Path, fault: Exception) -> list[np.ndarray]:
+def _download_and_read(raw: Path, fault: Exception) -> list[np.ndarray]:
     """Download MNIST and read it; of several processes that want it at once, the first does, the others wait."""
     with torchvision_that_fits():
         from torchvision.datasets import MNIST

@@ -19,27 +19,27 @@ from fl_gan_lib.records import AttackRecord
 # Enough for digits, and the size of a page matters on a classroom's Wi-Fi.
 NUM_GREYS = 8
 
-_FROM_MAKE_RECORDS = ("attack", "without injection", "oracle")
+MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle")
 
-_SCRIPT = Path(__file__).with_name("explorer.js")
+SCRIPT = Path(__file__).with_name("explorer.js")
 
-_STYLE = Path(__file__).with_name("explorer.css")
+STYLE = Path(__file__).with_name("explorer.css")
 
 
-def _page(records: Mapping[int, AttackRecord]) -> str:
+def standalone_page(records: Mapping[int, AttackRecord]) -> str:
     """The explorer as a piece of HTML that needs neither kernel nor network.
 
     In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it gives the widget some seconds to come, which
     then takes its place.
     """
     name = f"fl-gan-{uuid.uuid4()}"
-    data = json.dumps(_run("attack", records, num_fakes=10)).replace("</", "<\\/")
+    data = json.dumps(run_of("attack", records, num_fakes=10)).replace("</", "<\\/")
     return f"""<div id="{name}" class="fl-gan-page">
 <p>The explorer: run this cell, or export the notebook as HTML, to pick a digit and slide through the rounds.</p>
-<style>{_STYLE.read_text(encoding="utf-8")}</style>
+<style>{STYLE.read_text(encoding="utf-8")}</style>
 <script type="application/json">{data}</script>
 <script type="module">
-{_SCRIPT.read_text(encoding="utf-8")}
+{SCRIPT.read_text(encoding="utf-8")}
 const page = document.getElementById("{name}");
 setTimeout(() => {{
   if (!page?.isConnected) return;
@@ -50,14 +50,14 @@ setTimeout(() => {{
 </div>"""
 
 
-def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
+def run_of(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
     """A run for the browser: what to show of each digit, or what is missing."""
     missing = "There is no readable record of the digit {0} in this run."
     missing += (
-        " Make one with: make records DIGITS={0}" if name in _FROM_MAKE_RECORDS else f" It has {sorted(records)}."
+        " Make one with: make records DIGITS={0}" if name in MADE_BY_MAKE_RECORDS else f" It has {sorted(records)}."
     )
     digits = {
-        str(digit): _frames(records[digit], num_fakes=num_fakes)
+        str(digit): frames_of(records[digit], num_fakes=num_fakes)
         if digit in records
         else {"missing": missing.format(digit)}
         for digit in range(10)
@@ -65,7 +65,7 @@ def _run(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> d
     return {"name": name, "digits": digits}
 
 
-def _frames(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
+def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
     """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
     numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
     digit = record.target
@@ -79,9 +79,9 @@ def _frames(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
         },
         "sentences": [describe(record, frame) for frame in range(len(record.rounds))],
         "private_title": f"The victim's private {digit}s",
-        "private": {"png": _png(record.private_samples[None, :10])},
+        "private": {"png": as_png(record.private_samples[None, :10])},
         "fakes_title": f"The {owner} fakes, {known}",
-        "fakes": {"png": _png(record.samples[:, :num_fakes])},
+        "fakes": {"png": as_png(record.samples[:, :num_fakes])},
     }
 
 
@@ -97,7 +97,7 @@ def describe(record: AttackRecord, frame: int) -> str:
     )
 
 
-def _png(images: np.ndarray) -> str:
+def as_png(images: np.ndarray) -> str:
     """Images of shape (R, N, 28, 28) as one PNG of R rows in eight greys, as a data URL."""
     rows, columns = images.shape[:2]
     nearest = np.round(np.arange(256) / 255 * (NUM_GREYS - 1)).astype(np.uint8)

@@ -41,7 +41,7 @@ _HEADERS = {
 }
 
 # For glibc, in the kernels: give memory back at once. Thirty kernels on a laptop keep 0.6 GB less.
-_ALLOCATION = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+GLIBC_SETTINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 
 # What the explorer needs of JupyterLab's extensions; the others would only take time to load.
 _EXTENSIONS = [
@@ -52,11 +52,11 @@ _EXTENSIONS = [
 ]
 
 # Easy to type from a blackboard: no l and 1, no o and 0.
-_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
+TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 # From before its other scripts have come, which can take a minute where a class shares the Wi-Fi, the page says that it
 # is there. And where all is slow, Voila's page now and then finds no widget: the second time, it does.
-_PULSE = """<script>
+KEEP_ALIVE = """<script>
 setInterval(async () => {
   const kernel = JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId;
   const { status } = await fetch(`/api/kernels/${kernel}`);
@@ -68,7 +68,7 @@ setInterval(async () => {
 </script>"""
 
 # Whatever the page sends, message or form, is below a kilobyte.
-_MOST_BYTES = 16_384
+MAX_BYTES = 16_384
 
 
 def serve_demo(
@@ -105,7 +105,7 @@ def serve_demo(
             raise FileNotFoundError(f"no {what} at {path}: name the one to use, or start in the project's folder")
     if key and not certificate:
         raise ValueError("a key alone does not make a page https: name the certificate that belongs to it as well")
-    for name, value in _ALLOCATION.items():
+    for name, value in GLIBC_SETTINGS.items():
         os.environ.setdefault(name, value)
 
     config = Config()
@@ -119,12 +119,12 @@ def serve_demo(
         Demo.tls.load_cert_chain(certificate, key)
 
     # Who comes in. On this computer alone, a page of another site that has its name point here must not.
-    alone = _is_this_computer(ip)
-    config.Voila.token = os.environ.get("JUPYTER_TOKEN") or ("" if alone else _new_token())
+    this_computer_only = is_this_computer(ip)
+    config.Voila.token = os.environ.get("JUPYTER_TOKEN") or ("" if this_computer_only else _new_token())
     config.Voila.tornado_settings = {
         "headers": _HEADERS,
-        "allow_remote_access": not alone,
-        "websocket_max_message_size": _MOST_BYTES,
+        "allow_remote_access": not this_computer_only,
+        "websocket_max_message_size": MAX_BYTES,
         "xsrf_cookie_kwargs": {"samesite": "Strict", "secure": certificate is not None},
         # ms. A computer that has left the network is missed after half a minute.
         "ws_ping_interval": 10_000,
@@ -144,7 +144,7 @@ def serve_demo(
     # When a kernel ends: when its page says that it is left, or else within a minute after its last sign of life, but
     # not while Wi-Fi is lost for some seconds. The progress of a live attack is no sign that somebody looks.
     config.VoilaConfiguration.multi_kernel_manager_class = Kernels
-    config.Kernels.most = viewers
+    config.Kernels.max_viewers = viewers
     config.MappingKernelManager.cull_interval = 5
     config.MappingKernelManager.cull_idle_timeout = 45
     config.MappingKernelManager.cull_connected = False
@@ -161,7 +161,7 @@ class Demo(Voila):
         return super().init_settings() | {"transforms": [_Headers]}
 
     def listen(self) -> None:
-        self.app.listen = partial(self.app.listen, ssl_options=self.tls, max_body_size=_MOST_BYTES)
+        self.app.listen = partial(self.app.listen, ssl_options=self.tls, max_body_size=MAX_BYTES)
         super().listen()
 
     @property
@@ -190,11 +190,13 @@ class _Headers(OutputTransform):
 class Kernels(AsyncMappingKernelManager):
     """The viewers' kernels: no more than the computer can bear."""
 
-    most = traitlets.Int(config=True)
+    max_viewers = traitlets.Int(config=True)
 
     async def start_kernel(self, **options: Any) -> str:
-        if len({*self.list_kernel_ids(), *self._pending_kernels}) >= self.most:
-            raise HTTPError(503, reason=f"{self.most} viewers are here already: try again when somebody has left")
+        if len({*self.list_kernel_ids(), *self._pending_kernels}) >= self.max_viewers:
+            raise HTTPError(
+                503, reason=f"{self.max_viewers} viewers are here already: try again when somebody has left"
+            )
         return await super().start_kernel(**options)
 
     async def shutdown_kernel(self, kernel_id: str, **options: Any) -> None:
@@ -261,10 +263,10 @@ def _prepare(handler: RequestHandler, *, notebook: NotebookNode, cwd: str) -> No
     """The notebook as a page that says when it is there and when it is left."""
     # Reading it sets the cookie without which Voila's page may not end its kernel.
     _ = handler.xsrf_token
-    return NotebookNode(notebook | {"cells": [v4.new_markdown_cell(_PULSE), *map(_keep_picture, notebook.cells)]})
+    return NotebookNode(notebook | {"cells": [v4.new_markdown_cell(KEEP_ALIVE), *map(static_picture, notebook.cells)]})
 
 
-def _keep_picture(cell: NotebookNode) -> NotebookNode:
+def static_picture(cell: NotebookNode) -> NotebookNode:
     """Turn a cell tagged "static" into its pictures: no viewer's kernel has to import matplotlib."""
     if "static" not in cell.metadata.get("tags", []):
         return cell
@@ -281,7 +283,7 @@ def _give_memory_back() -> None:
         libc.malloc_trim(0)
 
 
-def _is_this_computer(ip: str) -> bool:
+def is_this_computer(ip: str) -> bool:
     try:
         return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
     except ValueError:
@@ -299,4 +301,4 @@ def _own_address() -> str:
 
 
 def _new_token() -> str:
-    return "".join(secrets.choice(_LETTERS) for _ in range(10))
+    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(10))

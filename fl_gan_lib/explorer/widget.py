@@ -13,7 +13,7 @@ import traitlets
 from IPython.display import HTML, display
 
 from fl_gan_lib.explorer.live import start_attack
-from fl_gan_lib.explorer.page import _SCRIPT, _STYLE, _frames, _page, _run
+from fl_gan_lib.explorer.page import SCRIPT, STYLE, frames_of, run_of, standalone_page
 from fl_gan_lib.records import AttackRecord, record_path
 
 
@@ -45,8 +45,8 @@ def attack_explorer(
 class Explorer(anywidget.AnyWidget):
     """What `attack_explorer` returns."""
 
-    _esm = _SCRIPT
-    _css = _STYLE
+    _esm = SCRIPT
+    _css = STYLE
     names = traitlets.List().tag(sync=True)
     first = traitlets.Dict().tag(sync=True)
     can_train = traitlets.Bool().tag(sync=True)
@@ -63,15 +63,15 @@ class Explorer(anywidget.AnyWidget):
             can_train=live_folder is not None,
             live={"running": False, "message": "A real attack, on this computer. It takes some minutes."},
         )
-        self.on_msg(self._obey)
+        self.on_msg(self._on_message)
 
     def _ipython_display_(self) -> None:
         if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
-            display(HTML(_page(next(iter(self._runs.values())))))
+            display(HTML(standalone_page(next(iter(self._runs.values())))))
         view, *_ = self._repr_mimebundle_()
         display({name: value for name, value in view.items() if name != "text/plain"}, raw=True)
 
-    def _obey(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+    def _on_message(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
         match message:
             case {"kind": "start", "digit": digit} if type(digit) is int and digit in range(10):  # True is an int, too
                 self.start(digit)
@@ -81,7 +81,7 @@ class Explorer(anywidget.AnyWidget):
                 self.send(self._load(name))
 
     def _load(self, name: str) -> dict[str, Any]:
-        return _run(name, self._runs[name], num_fakes=20)
+        return run_of(name, self._runs[name], num_fakes=20)
 
     def start(self, digit: int) -> None:
         """Start a live attack on `digit`, if none is running; `attack_<digit>.npz` in the live folder is its record."""
@@ -94,7 +94,7 @@ class Explorer(anywidget.AnyWidget):
         def report(progress: dict[str, Any]) -> None:
             if progress.pop("saved", False):
                 with suppress(OSError, ValueError):  # somebody has deleted it: the next round brings another
-                    self.live_run = {"digit": digit, "run": _frames(AttackRecord.load(path), num_fakes=20)}
+                    self.live_run = {"digit": digit, "run": frames_of(AttackRecord.load(path), num_fakes=20)}
             self.live = progress
 
         try:

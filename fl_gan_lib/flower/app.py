@@ -41,7 +41,7 @@ client = ClientApp()
 
 
 @dataclass(frozen=True)
-class Run:
+class RunConfig:
     """The run configuration, checked.
 
     Attributes:
@@ -72,7 +72,7 @@ class Run:
     wait: float
 
     @classmethod
-    def read(cls, config: Mapping[str, Any]) -> Run:
+    def read(cls, config: Mapping[str, Any]) -> RunConfig:
         """Raises a ValueError that says which setting is wrong, and how."""
         run = cls(**{name: config[name.replace("_", "-")] for name in cls.__dataclass_fields__})
         check_digit(run.target)
@@ -129,25 +129,25 @@ def serve(grid: Grid, context: Context) -> None:
         ValueError: a setting is wrong.
         RuntimeError: too few nodes have connected, one cannot take part in the first round, or no reply can be used.
     """
-    run = Run.read(context.run_config)
+    run = RunConfig.read(context.run_config)
     model = run.first_model()
     recorded = snapshot_rounds(run.rounds, run.frames)
     seconds, num_bytes = 0.0, 0
     for number in range(1, run.rounds + 1):
         start = time.perf_counter()
-        updates = _ask(grid, run, "train", model, {"round": number})
+        updates = _collect_answers(grid, run, "train", model, {"round": number})
         model.load_state_dict(fedavg(updates))
         seconds += time.perf_counter() - start
         num_bytes += 2 * len(updates) * ArrayRecord(model.state_dict()).count_bytes()
         words = f"round {number}/{run.rounds}: {seconds:.1f} s, {num_bytes / 1e6:.1f} MB"
         if number in recorded:
             now = {"round": number, "seconds": seconds, "bytes": num_bytes}
-            accuracies = _ask(grid, run, "evaluate", model, now)
+            accuracies = _collect_answers(grid, run, "evaluate", model, now)
             words += f", accuracy {sum(accuracies) / len(accuracies):.3f}"
         log(INFO, words)
 
 
-def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float]) -> list[Any]:
+def _collect_answers(grid: Grid, run: RunConfig, kind: str, model: nn.Module, now: dict[str, float]) -> list[Any]:
     """The answers that can be used, in the order of `build_federation`; `now` is told to all nodes.
 
     To "train" they are updates, to "evaluate" accuracies.
@@ -164,7 +164,7 @@ def _ask(grid: Grid, run: Run, kind: str, model: nn.Module, now: dict[str, float
             turn = reply.content["metrics"]["turn"]
             if not isinstance(turn, int):
                 raise ValueError(f"its turn is {turn!r}, which is no number")
-            answers.append((turn, _READ[kind](reply.content, model)))
+            answers.append((turn, READERS[kind](reply.content, model)))
         except Exception as error:  # a node is somebody else's computer
             reason = str(error) if isinstance(error, ValueError) else f"{error!r}"
             faults.append(f"node {reply.metadata.src_node_id}: {reason}")
@@ -193,10 +193,10 @@ def _read_accuracy(reply: RecordDict, model: nn.Module) -> float:
     return value
 
 
-_READ = {"train": _read_update, "evaluate": _read_accuracy}
+READERS = {"train": _read_update, "evaluate": _read_accuracy}
 
 
-def _connected(grid: Grid, run: Run, number: int) -> list[int]:
+def _connected(grid: Grid, run: RunConfig, number: int) -> list[int]:
     """The nodes that are there: all of them in the first round, later those that have not failed."""
     wanted = run.num_nodes if number == 1 else 1
     deadline = time.monotonic() + run.wait
@@ -215,21 +215,21 @@ def _connected(grid: Grid, run: Run, number: int) -> list[int]:
 Handle = Callable[[Message, Context], Message]
 
 
-def _refusing(handle: Handle) -> Handle:
+def _errors_as_replies(handle: Handle) -> Handle:
     """What is wrong on a node is told to the server in words, instead of the first line of a traceback."""
 
     @wraps(handle)
-    def refuse(message: Message, context: Context) -> Message:
+    def answer(message: Message, context: Context) -> Message:
         try:
             return handle(message, context)
         except (ValueError, OSError, RuntimeError) as error:
             return Message(Error(code=0, reason=str(error)), reply_to=message)
 
-    return refuse
+    return answer
 
 
 @client.train()
-@_refusing
+@_errors_as_replies
 def train(message: Message, context: Context) -> Message:
     """A turn of the node's client: `fit` on the global model that came, and the update back."""
     run, turn, model, clients = _resume(message, context)
@@ -243,7 +243,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 @client.evaluate()
-@_refusing
+@_errors_as_replies
 def evaluate(message: Message, context: Context) -> Message:
     """The accuracy of the global model on the node's own images; the attacker also records what it draws by now."""
     run, turn, model, clients = _resume(message, context)
@@ -253,12 +253,12 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": MetricRecord(metrics)}), reply_to=message)
 
 
-def _resume(message: Message, context: Context) -> tuple[Run, int, nn.Module, list[Client]]:
+def _resume(message: Message, context: Context) -> tuple[RunConfig, int, nn.Module, list[Client]]:
     """The run, which client of it this node is, the global model that came, and the clients, this one as it was left.
 
     Every node of this laboratory could make all clients, as the images come with the library. It uses its own.
     """
-    run = Run.read(context.run_config)
+    run = RunConfig.read(context.run_config)
     turn = run.turn(context.node_config.get("partition-id"))
     model, clients = run.build()
     model.load_state_dict(message.content["arrays"].to_torch_state_dict())
@@ -267,7 +267,7 @@ def _resume(message: Message, context: Context) -> tuple[Run, int, nn.Module, li
     return run, turn, model, clients
 
 
-def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, clients: list[Client]) -> None:
+def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Module, clients: list[Client]) -> None:
     """The laboratory's measurements on the attacker's node: they need the victim's images and the test set."""
     *honest, attacker = clients
     _, test = load_dataset(run.dataset)
@@ -285,7 +285,7 @@ def _record(run: Run, now: ConfigRecord, context: Context, model: nn.Module, cli
         record.save(record_path(run.output, run.target))
 
 
-def _past(run: Run, number: int, context: Context, config: dict[str, Any]) -> AttackRecord | None:
+def _past(run: RunConfig, number: int, context: Context, config: dict[str, Any]) -> AttackRecord | None:
     """The record so far. A node that was started again has lost its state, and finds what it had written."""
     if "record" in context.state:
         return AttackRecord.loads(context.state["record"]["npz"])

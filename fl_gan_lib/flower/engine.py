@@ -39,7 +39,7 @@ def simulate(
         output: the folder that the attacker's record goes to, and Flower's own files, its logs among them, in `flower`.
         num_nodes: the attacker and `num_nodes - 1` honest participants.
         progress: show a bar.
-        config: of the run, see `app.Run`; the defaults are in `pyproject.toml`.
+        config: of the run, see `app.RunConfig`; the defaults are in `pyproject.toml`.
 
     Returns:
         The record that the attacker's node has written. After an interrupt it reaches as far as the last recorded

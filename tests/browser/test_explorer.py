@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
-from fl_gan_lib.explorer.page import NUM_GREYS, _page, describe
+from fl_gan_lib.explorer.page import NUM_GREYS, describe, standalone_page
 from fl_gan_lib.figures import tile
 from fl_gan_lib.records import AttackRecord, load_records, record_path
 from fl_gan_lib.studies.defences import RECORDED, record_kind
@@ -170,7 +170,9 @@ def test_fast_dragging_leaves_the_right_picture(offline, page, records):
 
 
 def test_where_no_widget_comes_the_copy_takes_its_place(page, records):
-    page.set_content(f'<script id="jupyter-config-data" type="application/json">{{}}</script>{_page(records)}')
+    page.set_content(
+        f'<script id="jupyter-config-data" type="application/json">{{}}</script>{standalone_page(records)}'
+    )
     assert_shows(Explorer(page).first, records[3], LAST, num_fakes=10)
 
 

@@ -22,7 +22,7 @@ import websocket
 from nbformat import v4
 
 from fl_gan_lib.__main__ import main
-from fl_gan_lib.explorer.server import _is_this_computer, _keep_picture, serve_demo
+from fl_gan_lib.explorer.server import is_this_computer, serve_demo, static_picture
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
@@ -33,9 +33,9 @@ def test_static_cells_become_their_pictures_and_the_others_stay():
     picture = v4.new_output("execute_result", {"image/png": "iVBO\nRw0K"})
     static = v4.new_code_cell("plot()", metadata={"tags": ["static"]}, outputs=[picture])
     other = v4.new_code_cell("print(1)")
-    shown = _keep_picture(static)
+    shown = static_picture(static)
     assert shown.cell_type == "markdown" and "data:image/png;base64,iVBORw0K" in shown.source
-    assert _keep_picture(other) is other
+    assert static_picture(other) is other
     nbformat.validate(v4.new_notebook(cells=[shown, other]))
 
 
@@ -64,7 +64,7 @@ def test_the_command_listens_on_this_machine_alone_unless_told_otherwise(monkeyp
     + [(ip, False) for ip in ("", "0.0.0.0", "::", "192.168.1.5", "my-laptop")],
 )
 def test_only_other_computers_need_a_token(ip, alone):
-    assert _is_this_computer(ip) is alone
+    assert is_this_computer(ip) is alone
 
 
 class Site:

@@ -41,7 +41,7 @@ def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
     monkeypatch.setattr(explorer, "send", sent.append)
     assert explorer.names == ["attack", "oracle", "a defence"] and explorer.first["name"] == "attack"
     for name in ("oracle", "a defence"):
-        explorer._obey(None, {"kind": "load", "run": name}, [])
+        explorer._on_message(None, {"kind": "load", "run": name}, [])
     run, defence = sent
     assert run["name"] == "oracle"
     assert run["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
@@ -85,9 +85,9 @@ def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatc
 )
 def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
     monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", lambda *_, **__: pytest.fail("started"))
-    attack_explorer({3: record}, live_folder=tmp_path)._obey(None, message, [])
+    attack_explorer({3: record}, live_folder=tmp_path)._on_message(None, message, [])
     explorer = attack_explorer({3: record})
-    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+    explorer._on_message(None, {"kind": "start", "digit": 3}, [])
 
 
 def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatch):
@@ -102,12 +102,12 @@ def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatc
 
     monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", start)
     explorer = attack_explorer({}, live_folder=tmp_path)
-    explorer._obey(None, {"kind": "start", "digit": 3}, [])
+    explorer._on_message(None, {"kind": "start", "digit": 3}, [])
     assert explorer.live == {"running": True, "round": 5, "rounds": 200, "message": "Training"}
     assert explorer.live_run["digit"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
-    explorer._obey(None, {"kind": "start", "digit": 4}, [])
+    explorer._on_message(None, {"kind": "start", "digit": 4}, [])
     assert explorer.live_run["digit"] == 3
-    explorer._obey(None, {"kind": "stop"}, [])
+    explorer._on_message(None, {"kind": "stop"}, [])
     assert stopped == [True]
 
 

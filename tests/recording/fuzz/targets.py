@@ -43,9 +43,9 @@ def fuzz_records(data: bytes) -> bool:
         record = AttackRecord.loads(_as_file(data))
     except ValueError:
         return False
-    from fl_gan_lib.explorer.page import _frames
+    from fl_gan_lib.explorer.page import frames_of
 
-    json.dumps(_frames(record, num_fakes=1), allow_nan=False)
+    json.dumps(frames_of(record, num_fakes=1), allow_nan=False)
     assert AttackRecord.loads(record.dumps()).target == record.target
     return True
 
