@@ -1,7 +1,4 @@
-"""The two networks of the attack, and how the generator is trained and averaged.
-
-At the end are two layers that make the networks faster on a CPU; they compute what PyTorch's own do.
-"""
+"""The two networks of the attack, and how the generator is trained and averaged."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from fl_gan_lib.data import to_uint8
+from fl_gan_lib.layers import PixelConv2d, PixelConvTranspose2d
 
 NUM_OUTPUTS = 11
 FAKE_LABEL = 10
@@ -136,26 +134,3 @@ def _move_average(means: list[Tensor], new: list[Tensor], steps: Tensor) -> None
         torch._foreach_add_(means, difference)
     else:
         torch._foreach_copy_(means, new)
-
-
-class PixelConv2d(nn.Conv2d):
-    """`nn.Conv2d` for grey pictures (one input channel, no padding, stride 1), as a matrix product.
-
-    The same function with the same parameters. The gradient with respect to the *pixels*, which a generator lives on,
-    takes PyTorch's CPU kernels about ten times the forward pass where there is one input channel; this way, about once.
-    """
-
-    def forward(self, images: Tensor) -> Tensor:
-        patches = F.unfold(images, self.kernel_size).transpose(1, 2)
-        height, width = (size - kernel + 1 for size, kernel in zip(images.shape[2:], self.kernel_size, strict=True))
-        return F.linear(patches, self.weight.flatten(1), self.bias).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-
-
-class PixelConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` onto grey pictures (one output channel, doubling the size), as a matrix product."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        patches = F.linear(features.permute(0, 2, 3, 1).flatten(1, 2), self.weight.flatten(1).t())
-        size = [2 * side for side in features.shape[2:]]
-        pixels = F.fold(patches.transpose(1, 2), size, self.kernel_size, padding=self.padding, stride=self.stride)
-        return pixels + self.bias[:, None, None]

@@ -13,12 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fl_gan_lib.recording import files
-
-_VERSION = 1
-_ARRAYS = {"samples": 4, "final_samples": 3, "private_samples": 3, "rounds": 1}
-# What the pictures, the explorer and the summary quote.
-_COLUMNS = {"round", "seconds", "accuracy", "recognition", "gap_closed", "diversity"}
-_CONFIG = {"kind": str, "target": int, "dataset": str, "rounds": int, "seed": int}
+from fl_gan_lib.recording.validation import ARRAYS, VERSION, check_record, check_text
 
 
 @dataclass
@@ -56,8 +51,8 @@ class AttackRecord:
 
     def dumps(self, *, compress: bool = True) -> bytes:
         """The content of the record's file."""
-        text = {"version": _VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")}
-        return files.pack(text, {name: getattr(self, name) for name in _ARRAYS}, compress=compress)
+        text = {"version": VERSION, "config": self.config, "metrics": self.metrics.to_dict("list")}
+        return files.pack(text, {name: getattr(self, name) for name in ARRAYS}, compress=compress)
 
     @classmethod
     def load(cls, path: str | Path) -> AttackRecord:
@@ -83,58 +78,15 @@ class AttackRecord:
         """Read the content of a record's file; raises a ValueError if it is not a record, or a damaged one."""
         try:
             text, arrays = files.unpack(content)
-            _check_text(text)
-            if missing := _ARRAYS.keys() - arrays.keys():
+            check_text(text)
+            if missing := ARRAYS.keys() - arrays.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-            parts = {name: arrays[name] for name in _ARRAYS}
+            parts = {name: arrays[name] for name in ARRAYS}
             record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
-            record._check()
+            check_record(record)
         except ValueError as error:
             raise ValueError(f"not a readable attack record ({error}): make it again") from error
         return record
-
-    def _check(self) -> None:
-        for name, ndim in _ARRAYS.items():
-            array = getattr(self, name)
-            if array.ndim != ndim or array.size == 0:
-                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
-            if name != "rounds" and (array.dtype != np.uint8 or array.shape[-2:] != (28, 28)):
-                raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
-        if not len(self.samples) == len(self.rounds) == len(self.metrics):
-            raise ValueError("samples, rounds and metrics disagree on the number of recorded rounds")
-        rounds = self.rounds
-        if rounds.dtype.kind not in "iu" or rounds[0] < 1 or not (rounds[1:] > rounds[:-1]).all():
-            raise ValueError(f"the rounds are not whole numbers that increase from 1: {rounds.tolist()!r:.80}")
-        if not np.array_equal(rounds, self.metrics["round"]):
-            raise ValueError("the column `round` of the metrics is not the recorded rounds")
-        if not self.metrics["recognition"].between(0, 1).all():
-            raise ValueError("the column `recognition` of the metrics is not from 0 to 1")
-
-
-def _check_text(text: dict[str, Any]) -> None:
-    """That the JSON of a record is of the right types, all the way down, before anything is made of it."""
-    if text.get("version") != _VERSION:
-        raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads version {_VERSION}")
-    config, metrics = text.get("config"), text.get("metrics")
-    if not isinstance(config, dict) or not isinstance(metrics, dict):
-        raise ValueError("its config or its metrics are missing, or not by name")
-    for key, kind in _CONFIG.items():
-        if type(config.get(key)) is not kind:
-            raise ValueError(f"the config's {key} is {config.get(key)!r:.80}, and not of type {kind.__name__}")
-    if config["target"] not in range(10):
-        raise ValueError(f"the target is {config['target']!r:.80}, and not a digit")
-    if missing := _COLUMNS - metrics.keys():
-        raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
-    for name, column in metrics.items():
-        if not isinstance(column, list) or not all(map(_is_number, column)):
-            raise ValueError(f"the column {name!r:.80} of the metrics is not a number for each recorded round")
-    if len(set(map(len, metrics.values()))) > 1:
-        raise ValueError("the columns of the metrics are not of one length")
-
-
-def _is_number(value: object) -> bool:
-    # NaN is one (the oracle has no accuracy); infinity, and integers that no float tells apart, are not.
-    return type(value) in (int, float) and not abs(value) > 2**53
 
 
 def summarise(record: AttackRecord) -> str:

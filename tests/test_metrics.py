@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fl_gan_lib import metrics
+from fl_gan_lib import judge
 from fl_gan_lib.data import to_uint8
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.metrics import accuracy, evaluate_samples, frechet_distance, load_judge, yardsticks
@@ -19,14 +19,14 @@ def test_the_judge_can_read(mnist_5k):
 
 def test_the_judge_is_kept_for_other_processes_and_a_damaged_one_is_trained_again(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(metrics.JUDGE_RECIPE["epochs"], "mnist-5k", 1)
+    monkeypatch.setitem(judge.JUDGE_RECIPE["epochs"], "mnist-5k", 1)
     trained = load_judge.__wrapped__("mnist-5k").state_dict()
     (kept,) = (tmp_path / ".cache" / "fl_gan_lib").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-1000])
     again = load_judge.__wrapped__("mnist-5k").state_dict()
     assert kept.read_bytes() == whole
-    monkeypatch.setattr(metrics, "_train_judge", lambda _: pytest.fail("it is trained again"))
+    monkeypatch.setattr(judge, "_train_judge", lambda _: pytest.fail("it is trained again"))
     loaded = load_judge.__wrapped__("mnist-5k").state_dict()
     assert all(torch.equal(trained[name], other[name]) for other in (again, loaded) for name in trained)
 

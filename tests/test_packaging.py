@@ -1,5 +1,6 @@
 """requirements.txt is what a reader installs, pyproject.toml what the library needs: one must contain the other."""
 
+import ast
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+MAX_FLOORS = 9
 REQUIREMENTS = dict(line.partition("  # ")[::2] for line in LINES if not line.startswith("#"))
 
 
@@ -44,6 +46,65 @@ def test_all_modules_are_found_and_packaged():
     packages = find_packages(str(ROOT), include=["fl_gan_lib*"])
     assert {name.rpartition(".")[0] for name in names} - {""} <= set(packages)
     assert all((ROOT / package.replace(".", "/") / "__init__.py").exists() for package in packages)
+
+
+TEACHING_PATH = ("data", "partitions", "models", "federation", "attack", "metrics", "records")
+
+
+def imports() -> dict[str, set[str]]:
+    """Which modules of the library each of them imports when it is imported itself."""
+    names = set(modules())
+    found: dict[str, set[str]] = {}
+    for name in names:
+        path = ROOT / name.replace(".", "/")
+        tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8"))
+        needed = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+        whole = {f"{node.module}.{alias.name}" for node in needed for alias in node.names}
+        found[name] = ({node.module for node in needed} | whole) & (names - {"fl_gan_lib", name})
+    return found
+
+
+def test_modules_stand_on_each_other_without_a_circle():
+    graph = imports()
+    floors: dict[str, int] = {}
+    while len(floors) < len(graph):
+        ready = [name for name in graph.keys() - floors.keys() if graph[name] <= floors.keys()]
+        assert ready, f"these import each other: {sorted(graph.keys() - floors.keys())}"
+        floors |= {name: 1 + max((floors[needed] for needed in graph[name]), default=-1) for name in ready}
+    assert max(floors.values()) < MAX_FLOORS, sorted(floors.items(), key=lambda each: each[1])
+
+
+def test_the_teaching_path_imports_nothing_from_behind_the_larger_doors():
+    graph = imports()
+    seen: set[str] = set()
+    to_do = [f"fl_gan_lib.{name}" for name in TEACHING_PATH]
+    while to_do:
+        name = to_do.pop()
+        if name not in seen:
+            seen.add(name)
+            to_do.extend(graph[name])
+    larger = ("studies", "explorer", "flower", "defences", "lessons")
+    assert not [name for name in seen if name.split(".")[1] in larger]
+
+
+def test_public_names_are_imported_on_first_use_and_no_sooner():
+    code = """
+import sys, fl_gan_lib
+assert not [name for name in sys.modules if name.startswith("fl_gan_lib.")] and "torch" not in sys.modules
+assert {"run_attack", "federate", "load_dataset", "attack_explorer"} <= set(dir(fl_gan_lib))
+for name in fl_gan_lib.__all__:
+    assert callable(getattr(fl_gan_lib, name)), name
+from fl_gan_lib import run_attack
+from fl_gan_lib.attack import run_attack as the_same
+from fl_gan_lib.data import load_dataset, partition_by_label, partition_dirichlet, partition_iid
+assert run_attack is the_same and load_dataset is fl_gan_lib.load_dataset
+try:
+    fl_gan_lib.nothing
+except AttributeError as error:
+    print(error)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout == "module 'fl_gan_lib' has no attribute 'nothing'\n", answer.stderr
 
 
 def test_nothing_is_downloaded_or_connected_to_by_an_import():

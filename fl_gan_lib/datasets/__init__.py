@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.datasets import mnist
 
 
 def load_dataset(name: str = "mnist-5k", root: str | Path | None = None) -> tuple[ImageDataset, ImageDataset]:
@@ -28,6 +27,8 @@ def load_dataset(name: str = "mnist-5k", root: str | Path | None = None) -> tupl
             be downloaded afresh; they are left as they are.
         FileNotFoundError: the files are missing and could not be downloaded.
     """
+    from fl_gan_lib.datasets import mnist
+
     if name == "mnist-5k":
         return mnist.load_5k()
     if name == "mnist":

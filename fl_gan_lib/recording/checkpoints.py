@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -20,8 +20,10 @@ from tqdm.auto import tqdm
 
 from fl_gan_lib.federation import Client
 from fl_gan_lib.recording import files, states
-from fl_gan_lib.recording.recorder import Recorder
 from fl_gan_lib.records import AttackRecord
+
+if TYPE_CHECKING:
+    from fl_gan_lib.recording.recorder import Recorder
 
 _VERSION = 2
 

@@ -12,7 +12,7 @@ import pandas as pd
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
 from fl_gan_lib.defences import KeepLargest, PartialDownloadClient
 from fl_gan_lib.models import Classifier
-from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, oracle_job
+from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, jobs_of, oracle_job
 from fl_gan_lib.studies.sweep import Job, sweep
 from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDownloadAttacker, PriorAttacker
 
@@ -87,14 +87,9 @@ def compare_settings(
     Raises:
         ValueError: a name is unknown.
     """
-    unknown = sorted(set(names) - set(SETTINGS))
-    if unknown:
-        raise ValueError(f"unknown settings {unknown}: choose from {list(SETTINGS)}")
-    override = {} if rounds is None else {"rounds": rounds}
-    jobs = {}
-    for seed in seeds:
-        for name in names:
-            options = {"rounds": 100} | getattr(SETTINGS[name], "keywords", {}) | override
-            jobs[name, seed] = partial(SETTINGS[name], target, seed, num_frames=12, **options)
+    jobs = {
+        (name, seed): partial(job, num_frames=12)
+        for (name, _, seed), job in jobs_of(SETTINGS, names, [target], seeds, rounds).items()
+    }
     pictures = {name: (name, seeds[0]) for name in names}
     return sweep(jobs, ("setting", "seed"), path, num_workers=num_workers, pictures=pictures)

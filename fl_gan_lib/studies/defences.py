@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from fl_gan_lib.defences import (
     coordinate_median,
 )
 from fl_gan_lib.federation import Client
-from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, jobs_of
 from fl_gan_lib.studies.sweep import Job, Result, sweep
 
 
@@ -39,8 +38,6 @@ def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any
     """The attack on a victim that withholds its images of the target."""
     return attack_job(target, seed, make_honest=partial(WithholdingClient, digit=target, every=every), **options)
 
-
-TEN_PARTICIPANTS = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
 
 _CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_honest": 40}}
 
@@ -130,21 +127,3 @@ def compare_defences(
 def record_kind(name: str) -> str:
     """How the record of a defence is called: a file's name that still reads as the defence's."""
     return name.replace("%", "percent").replace(",", "").replace(" ", "_")
-
-
-def jobs_of(
-    settings: Mapping[str, Job], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
-) -> dict[tuple[str, int, int], Job]:
-    """The job for each name, digit and seed, seed by seed; `rounds` as for `compare_defences`.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
-    unknown = sorted(set(names) - set(settings))
-    if unknown:
-        raise ValueError(f"unknown names {unknown}: choose from {list(settings)}")
-    jobs = {}
-    for seed, digit, name in product(seeds, digits, names):
-        wanted = getattr(settings[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
-        jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted)
-    return jobs

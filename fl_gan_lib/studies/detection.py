@@ -18,8 +18,7 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import FAKE_LABEL, Classifier
-from fl_gan_lib.studies.defences import TEN_PARTICIPANTS, jobs_of
-from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, jobs_of
 from fl_gan_lib.studies.sweep import Job, Result, sweep
 from fl_gan_lib.studies.variants import HedgingAttacker
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ from fl_gan_lib.federation import federate
 from fl_gan_lib.metrics import accuracy, evaluate_samples
 from fl_gan_lib.records import record_path
 from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
-from fl_gan_lib.studies.sweep import Result
+from fl_gan_lib.studies.sweep import Job, Result
+
+# Options of an attack among ten participants: three of the nine honest ones lack the target, as the attacker does.
+TEN_PARTICIPANTS = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
 
 NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
 
@@ -59,3 +65,21 @@ def inversion_job(
         pictures = to_uint8(invert(model, target))
     row = {"round": rounds, "accuracy": accuracy(model, load_dataset()[1])} | evaluate_samples(pictures, target)
     return pd.DataFrame([row]), pictures[:10]
+
+
+def jobs_of(
+    settings: Mapping[str, Job], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
+) -> dict[tuple[str, int, int], Job]:
+    """The job for each name, digit and seed, seed by seed; `rounds` of each; by default what the setting says, or 100.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    unknown = sorted(set(names) - set(settings))
+    if unknown:
+        raise ValueError(f"unknown names {unknown}: choose from {list(settings)}")
+    jobs = {}
+    for seed, digit, name in product(seeds, digits, names):
+        wanted = getattr(settings[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
+        jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted)
+    return jobs

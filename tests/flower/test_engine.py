@@ -18,7 +18,8 @@ from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower import keys
 from fl_gan_lib.flower.engine import connect, deploy, deployment, run, simulate, superlink, supernode
 from fl_gan_lib.flower.keys import make_keys
-from fl_gan_lib.metrics import load_judge, yardsticks
+from fl_gan_lib.judge import load_judge
+from fl_gan_lib.metrics import yardsticks
 from fl_gan_lib.records import AttackRecord
 
 

@@ -121,7 +121,7 @@ def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
 
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"unknown settings \['nothing'\]: choose from \['default'"):
+    with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from \['default'"):
         compare_settings(["nothing"], path=tmp_path / "anatomy.csv")
     assert next(iter(SETTINGS)) == "default"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import atheris
 
 sys.path.insert(0, str(Path(__file__).parent))
-with atheris.instrument_imports(include=["fl_gan_lib.recording.files", "fl_gan_lib.records", "zipfile", "targets"]):
+with atheris.instrument_imports(include=["fl_gan_lib.recording", "fl_gan_lib.records", "zipfile", "targets"]):
     import zipfile
 
     import targets
