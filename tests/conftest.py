@@ -9,8 +9,29 @@ import torch
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.records import AttackRecord
 
+# What takes minutes begins first, so that no process is left with one of them at the end.
+LONGEST = (
+    "notebooks/02_",
+    "notebooks/03_",
+    "test_it_runs_with_a_small_size[05_",
+    "notebooks/07_",
+    "tests/flower/test_engine.py",
+    "test_it_runs_with_a_small_size[06_",
+    "tests/test_same_bits.py",
+    "tests/flower/test_hosts.py",
+    "tests/test_attack.py",
+    "tests/recording/test_checkpoints.py",
+    "test_it_runs_with_a_small_size[07_",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what may run in processes of their own, and skip what needs data that are not here."""
+    for item in items:
+        # A file stays together, but for the runs of whole notebooks.
+        alone = "test_it_runs_with_a_small_size" in item.nodeid
+        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else item.nodeid.partition("::")[0]))
+    items.sort(key=lambda item: next((k for k, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
     if (Path(os.environ.get("FL_GAN_DATA", "")) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         return
     skip = pytest.mark.skip(reason="all of MNIST is not here: set FL_GAN_DATA to a folder that holds MNIST/raw")

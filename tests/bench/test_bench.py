@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from bench import MEASUREMENTS, SMOKE, alternate, bench, measure_flower, measure_gpu
+from bench import COLUMNS, MEASUREMENTS, SMOKE, _replace_rows, alternate, bench, measure_flower, measure_gpu
 
 
 def test_sides_are_measured_in_turn():
@@ -47,6 +47,14 @@ def test_flower_is_compared_repetition_by_repetition(monkeypatch):
     steady, first = measure_flower(SMOKE)
     assert (steady["ours"], steady["other"], steady["ratio"], steady["highest"]) == (1.5, 6.0, 5.0, 8.0)
     assert (first["lowest"], first["ratio"]) == (15.0, 17.5), "how many times as fast as Flower"
+
+
+def test_a_measurement_replaces_its_own_rows_and_leaves_the_others(tmp_path):
+    old = pd.DataFrame([{"what": what, "ours": 1.0, "unit": "s"} for what in ("a", "b", "c")], columns=COLUMNS)
+    old.to_csv(tmp_path / "bench.csv", index=False)
+    new = pd.DataFrame([{"what": what, "ours": 2.0, "unit": "s"} for what in ("d", "b")], columns=COLUMNS)
+    table = _replace_rows(tmp_path / "bench.csv", new)
+    assert table["what"].tolist() == ["a", "b", "c", "d"] and table["ours"].tolist() == [1, 2, 1, 2]
 
 
 def test_what_cannot_be_measured_is_said_at_once(tmp_path):
