@@ -1,8 +1,9 @@
 """A teaching laboratory for the GAN attack on federated learning (Hitaj, Ateniese, Perez-Cruz, CCS 2017).
 
 To be read in this order: `data` (labelled images), `partitions` (who holds which), `models` (the two networks),
-`federation` (federated averaging), `attack`, `metrics` (what leaks), `records` (what a run leaves behind). Everything
-else is behind a door with a name: `datasets`, `recording`, `defences`, `studies`, `explorer`, `flower`.
+`federation` (federated averaging), `attack`, `metrics` (what leaks), `records` (what a run leaves behind). These use
+`judge`, `layers`, `seeding`, `imports`, and the packages `datasets` and `recording`. What is built on them is in
+`figures`, `defences`, `studies`, `explorer` and `flower`.
 
 The public names below are imported when they are first used.
 """

@@ -1,7 +1,7 @@
 """The commands behind the Makefile and the live mode: `python -m fl_gan_lib table`, `anatomy`, and so on.
 
-A command is a function: it takes a parser, says what can be given, and returns what is to be done with it. Only that of
-the chosen command is called, so the others' libraries are not imported.
+Each command is a function: it adds its arguments to a parser, and returns the function to run. Only that of the chosen
+command is called, so the libraries of the others are not imported.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def table(parser: ArgumentParser) -> Callable[[Namespace], object]:
     parser.add_argument("--kinds", nargs="+", default=["attack", "oracle", "honest"], choices=table.KINDS)
     _add_sweep(parser, "seeds.csv")
     return lambda given: table.compare_digits(
-        table.cases(given.digits, given.seeds),
+        table.default_cases(given.digits, given.seeds),
         kinds=given.kinds,
         rounds=given.rounds,
         path=given.csv,
@@ -184,7 +184,7 @@ def keys(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
     def run(given: Namespace) -> None:
         folder = make_keys(given.folder, hosts=given.hosts, num_nodes=given.nodes)
-        print(f"Keys for {given.nodes} nodes are in {folder}. They are valid for 30 days; keep them to yourself.")
+        print(f"Keys for {given.nodes} nodes are in {folder}, to be handed out one by one. Valid for 30 days.")
 
     return run
 
@@ -194,7 +194,7 @@ def _add_sweep(parser: ArgumentParser, file: str) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", metavar="SEED")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--csv", type=Path, default=RECORDS / file)
-    parser.add_argument("--workers", type=int, help="processes; by default one a CPU core, 0 for this one alone")
+    parser.add_argument("--workers", type=int, help="processes; by default one a CPU core; 1 is this one alone")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
+from numbers import Integral
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 from fl_gan_lib.data import ImageDataset, check_digit
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Aggregate, Client, Update, federate
-from fl_gan_lib.metrics import accuracy
+from fl_gan_lib.metrics import accuracies
 from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.checkpoints import Checkpoint
@@ -45,13 +47,14 @@ class GANAttacker(Client):
         num_rounds: how many rounds the federation has announced.
         inject: False leaves out (2), the paper's passive attack.
         generator_steps: mini-batches of fakes a round.
-        fakes_per_image: injected fakes a round for each own image.
-        fake_label: of the injected fakes; a digit of its own where the model has no spare output.
+        fakes_per_image: injected fakes a round for each own image; by default as many as two classes of the attacker's
+            nine have images.
+        fake_label: the label of the fakes; one of the attacker's own digits where the model has no spare output.
         make_generator: see `AveragedGenerator`.
         client_options: as for `Client`.
 
     Raises:
-        ValueError: the target is no digit, the attacker holds images of it, or the fakes are to be called the target.
+        ValueError: the target is no digit, the attacker holds images of it, or `fake_label` is the target.
     """
 
     def __init__(
@@ -101,8 +104,9 @@ class GANAttacker(Client):
         return received
 
     def mix_in_fakes(self) -> ImageDataset:
-        """What this round's mini-batches take from the own images and the fakes; no other fake is drawn."""
+        """The images for this round's training: drawn at random from own images and fakes, as many as are needed."""
         own = self.dataset
+        # Numbers from len(own) on stand for fakes, of which only those that are picked are drawn.
         picked = torch.randperm(len(own) + self.num_fakes)[: self.local_steps * self.batch_size]
         mine = picked[picked < len(own)].to(own.labels.device)
         fakes = self.generator.draw(len(picked) - len(mine))
@@ -113,9 +117,11 @@ class GANAttacker(Client):
         """The labels under which the fakes are injected: int64 of shape (num_fakes,)."""
         return torch.full((num_fakes,), self.fake_label)
 
-    def lasting(self) -> dict[str, Any]:
+    def lasting_parts(self) -> dict[str, Any]:
         """As for a `Client`, and the generator."""
-        return super().lasting() | {f"generator.{name}": part for name, part in self.generator.lasting().items()}
+        return super().lasting_parts() | {
+            f"generator.{name}": part for name, part in self.generator.lasting_parts().items()
+        }
 
 
 def build_federation(
@@ -187,7 +193,7 @@ def run_attack(
     With a `path` the run can be interrupted at any moment, also by a crash or `kill -9`, and goes on where it was when
     it is called again with the same arguments: no more than the round in hand is lost, and the record ends in the same
     bits as without the interruption. Until it is finished, what that needs is in a file of the same name that ends in
-    `.partial` (some 2 MB a client, written after each round, for which all of them come into memory).
+    `.partial` (some 2 MB a client, written after each round).
 
     Args:
         target: the digit that the attacker lacks and wants, 0 to 9.
@@ -230,20 +236,14 @@ def run_attack(
     config |= describe_options({name: value for name, value in protocol.items() if value is not None} | options)
     config["device"] = str(next(model.parameters()).device)
     private = torch.cat([client.dataset.images_of(target) for client in honest])
-    of_target = test.subset(torch.nonzero(test.labels == target).squeeze(1))
-
-    def evaluate() -> dict[str, float]:
-        return {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
-
     recorder = Recorder(config, private, num_frames=num_frames)
-    unfinished = config | {"num_frames": num_frames}
-    with (
-        Checkpoint(path, unfinished, model, clients, recorder) if path else nullcontext() as checkpoint,
-        until_interrupted(recorder),
-    ):
+    identity = config | {"num_frames": num_frames}
+    checkpoint = Checkpoint(path, identity, model, clients, recorder) if path else nullcontext()
+    with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)
+        evaluate = partial(accuracies, model, test, target)
         for number, record in record_rounds(trained, recorder, attacker.generator, evaluate, progress=progress):
-            if checkpoint:
+            if path:
                 checkpoint.save()
             if watch:
                 watch(number, record)
@@ -251,9 +251,9 @@ def run_attack(
 
 
 def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they go into a record: numbers as they are, the rest in words that are the same in each process."""
+    """Options as they go into a record: whole numbers as they are, the rest in words that are the same everywhere."""
     return {
-        name: value if isinstance(value, int) else re.sub(r" at 0x[0-9a-f]+", "", str(value))
+        name: index(value) if isinstance(value, Integral) else re.sub(r" at 0x[0-9a-f]+", "", str(value))
         for name, value in options.items()
     }
 

@@ -59,7 +59,7 @@ def check_digit(digit: int) -> int:
 
 
 def __getattr__(name: str) -> object:
-    """`load_dataset` and the partitions can be imported from here too; on first use, as their modules import this."""
+    """`load_dataset` and the partitions can be imported from here, too: on first use, as their modules import this."""
     if name == "load_dataset":
         from fl_gan_lib import datasets as home
     elif name.startswith("partition_"):

@@ -24,15 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.recording.faults import (
-    Fault,
-    FederationError,
-    all_left_out,
-    check_update,
-    differing_names,
-    layouts,
-    tolerated,
-)
+from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
 from fl_gan_lib.seeding import seeded, turn_seed
 
 
@@ -59,11 +51,11 @@ class Client:
 
     Args:
         dataset: the client's own images.
-        local_steps: mini-batches of local training a round.
-        batch_size: images a mini-batch, or all the images where the client has fewer.
+        local_steps: mini-batches of local training in a round.
+        batch_size: images in a mini-batch; all, if the client has fewer.
         learning_rate: of Adam.
-        protect: what the client does to the change of its weights, a tensor a parameter, before it sends them:
-            clipping, noise, fewer bits, fewer numbers; see `defences`.
+        protect: takes what training changed, one tensor for each parameter, and returns what the client sends of it:
+            clipped, with noise, in fewer bits, the largest numbers only; see `defences`.
 
     Attributes:
         model, optimizer: the local ones; None before the first round.
@@ -113,23 +105,23 @@ class Client:
         return descend(self.model.train(), self.optimizer, batches)
 
     def make_update(self, global_model: nn.Module, num_examples: int, loss: float) -> Update:
-        """The local model as an update; with `protect`, the global model and the protected change."""
+        """The local weights as an update; with `protect`, the global weights plus the protected change."""
         if self.protect is None:
             state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         else:
-            state = with_change(global_model, self.protect(change_between(global_model, self.model)))
+            state = plus_change(global_model, self.protect(change_between(global_model, self.model)))
         return Update(state, num_examples, {"loss": loss})
 
-    def lasting(self) -> dict[str, Any]:
-        """What lasts from one round to the next: by name, whatever has a `state_dict` (see `recording.states`)."""
+    def lasting_parts(self) -> dict[str, Any]:
+        """The objects that keep their state from round to round, by name; checkpoints save their `state_dict`s."""
         return {} if self.model is None else {"model": self.model, "optimizer": self.optimizer}
 
 
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     """The mean of the states, weighted by the number of examples (FederatedAveraging, McMahan et al. 2017, alg. 1).
 
-    The updates are consumed one by one, so with a generator the memory does not grow with their number. The sums are
-    kept in float64: a single client's state comes out unchanged, to the last bit.
+    The sums are kept in float64: a single client's state comes out unchanged, to the last bit. With a generator of
+    updates the memory does not grow with their number.
 
     Args:
         updates: at least one, all with the same names and shapes.
@@ -146,9 +138,9 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
         if update.num_examples <= 0:
             raise ValueError(f"update {number} reports {update.num_examples} examples: it must be at least 1")
         if not sums:
-            first = layouts(update.state)
-            sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in update.state.items()}
-        if wrong := differing_names(layouts(update.state), first):
+            first = update.state
+            sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in first.items()}
+        if wrong := differing_names(update.state, first):
             raise ValueError(f"update {number} differs from the first in the names, shapes or types of {wrong}")
         for name, tensor in update.state.items():
             sums[name].add_(tensor, alpha=update.num_examples)
@@ -156,10 +148,9 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     if not sums:
         raise ValueError("there is no update to average: at least one client must take part")
     means = {name: tensor / total for name, tensor in sums.items()}
-    dtypes = {name: layout.dtype for name, layout in first.items()}
     return {
-        name: (mean if dtypes[name].is_floating_point else mean.round()).to(dtypes[name])
-        for name, mean in means.items()
+        name: (means[name] if tensor.is_floating_point() else means[name].round()).to(tensor.dtype)
+        for name, tensor in first.items()
     }
 
 
@@ -196,31 +187,32 @@ def federate(
     seed: int = 0,
     rounds_done: int = 0,
 ) -> Iterator[Round]:
-    """Run federated averaging, and yield after every round, so that the caller can stop, look and go on.
+    """Run federated averaging, and yield after every round, so that the caller can look at the model, or stop.
 
     A client that raises an error, or whose update cannot be used (`recording.faults.check_update`), is left out of the
     round, with a warning and a `Fault`; the others go on.
 
-    Each client's turn draws its random numbers from (seed, round, client) alone: the result depends neither on what
-    the caller does between the rounds nor on who else takes part. The caller's own random state is left as it was.
+    The random numbers of a client's turn come from (seed, round, client) alone. They are the same whatever the caller
+    does between the rounds, and whoever else takes part. The caller's own random state is left as it was.
 
     Args:
         model: the global model; its weights are replaced after every round.
         clients: those who may take part.
-        num_rounds: at least 1, those that are done among them.
+        num_rounds: how many rounds in all, counting `rounds_done`; at least 1.
         clients_per_round: how many of them the server draws at random for each round; by default all.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
         aggregate: called with the list of the updates and a copy of the old global state, returns the new one; by
             default `fedavg`. See `defences.aggregation`.
         seed: of the clients' turns, and of the aggregation.
-        rounds_done: how many rounds `model` and `clients` have behind them, to go on after those.
+        rounds_done: how many rounds are done already; training goes on with the next.
 
     Yields:
         One `Round` after each round.
 
     Raises:
         ValueError: there is no client, or no round, or a number is out of range.
-        FederationError: in a round, no client has sent an update that can be used; `model` is as after the last one.
+        FederationError: in a round, no client has sent an update that can be used; `model` stays as it was after the
+            round before.
         Exception: whatever `aggregate` or `evaluate` raises.
     """
     if not clients:
@@ -234,12 +226,13 @@ def federate(
         raise ValueError(f"clients_per_round is {num_drawn}: it must be from 1 to {len(clients)}, all clients")
     aggregate = aggregate or (lambda updates, _state: fedavg(updates))
 
-    def rounds() -> Iterator[Round]:
+    def rounds() -> Iterator[Round]:  # a generator of its own, so that wrong arguments are refused at the call
         for number in range(rounds_done + 1, num_rounds + 1):
             start = time.perf_counter()
             updates: list[Update] = []
             faults: list[Fault] = []
             for index in draw_clients(len(clients), num_drawn, number, seed):
+                # An error ends this client's turn, not the round: `tolerated` notes it among the faults.
                 with tolerated(faults, number, index), seeded(seed, number, index):
                     update = clients[index].fit(copy.deepcopy(model), number)
                     check_update(update, model.state_dict())
@@ -247,7 +240,7 @@ def federate(
             if not updates:
                 raise FederationError(all_left_out(number, faults))
             state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-            with seeded(seed, number, len(clients)):
+            with seeded(seed, number, len(clients)):  # the numbers after the clients' own
                 model.load_state_dict(aggregate(updates, state))
             seconds = time.perf_counter() - start
             accuracy = evaluate(model) if evaluate else None
@@ -275,9 +268,9 @@ def descend(model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterabl
     losses = []
     for images, labels in batches:
         loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        optimizer.zero_grad()  # at the end: a client need not keep its gradients until its next turn
         losses.append(loss.detach())
     return torch.stack(losses).mean().item()
 
@@ -288,7 +281,7 @@ def change_between(model: nn.Module, trained: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def with_change(model: nn.Module, change: list[Tensor]) -> dict[str, Tensor]:
+def plus_change(model: nn.Module, change: list[Tensor]) -> dict[str, Tensor]:
     """The state of a copy of `model` with `change` added to its parameters."""
     changed = copy.deepcopy(model)
     for parameter, difference in zip(changed.parameters(), change, strict=True):

@@ -17,8 +17,14 @@ from fl_gan_lib.data import NUM_DIGITS
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.recording import files
 
-# How a judge is trained; after how many epochs depends on the number of images.
-JUDGE_RECIPE = {"epochs": {"mnist-5k": 12, "mnist": 2}, "batch_size": 64, "max_learning_rate": 4e-3, "seed": 0}
+# How a judge is trained. Raise the version when `_train_judge` changes: older judges are then trained again.
+JUDGE_RECIPE = {
+    "version": 1,
+    "epochs": {"mnist-5k": 12, "mnist": 2},
+    "batch_size": 64,
+    "max_learning_rate": 4e-3,
+    "seed": 0,
+}
 
 
 class Judge(nn.Module):
@@ -78,7 +84,7 @@ def load_judge(dataset: str) -> Judge:
 
 
 def _judge_file(dataset: str, judge: Judge) -> Path:
-    """Named after all that the trained weights depend on."""
+    """Named after the data, the layers, the recipe and the machine."""
     here = torch.__version__, torch.get_num_threads(), platform.node(), platform.machine()
     digest = hashlib.sha256(repr((dataset, str(judge), JUDGE_RECIPE, here)).encode()).hexdigest()
     return Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")

@@ -1,4 +1,4 @@
-"""Accuracy, the independent judge, and every number about the leakage that the notebooks quote."""
+"""Accuracy, and every number about the leakage that the notebooks quote; most of them by the judge (`judge`)."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
         for images, labels in zip(dataset.images.split(500), dataset.labels.split(500), strict=True)
     )
     return correct / len(dataset)
+
+
+def accuracies(model: nn.Module, test: ImageDataset, target: int) -> dict[str, float]:
+    """The `accuracy` of `model` on all test images, and its `target_accuracy` on those of the target."""
+    of_target = test.subset(torch.nonzero(test.labels == target).squeeze(1))
+    return {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
 
 
 def frechet_distance(features: Tensor, other: Tensor) -> float:

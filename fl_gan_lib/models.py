@@ -75,8 +75,8 @@ class Generator(nn.Sequential):
 class AveragedGenerator:
     """A generator with its optimiser, and the running average of its weights that the pictures are drawn from.
 
-    The average (0.995 a step, shorter at first) and a learning rate that falls to almost nothing keep the last rounds
-    from swinging, as a GAN does otherwise. Both need to know nothing but how many steps there will be.
+    Each step moves the average by 0.5 %, at first by more, and the learning rate falls to almost nothing. Both keep the
+    last rounds from swinging, as a GAN does otherwise. They need to know only how many steps there will be.
 
     Args:
         total_steps: over which the learning rate falls.
@@ -93,7 +93,7 @@ class AveragedGenerator:
         self._schedule = torch.optim.lr_scheduler.LinearLR(self._optimizer, 1.0, 0.03, total_iters=total_steps)
 
     def step(self, discriminator: nn.Module, target: int) -> None:
-        """One step that makes `discriminator` classify the fakes as `target`."""
+        """One step that makes `discriminator`, on the same device (`to`), classify the fakes as `target`."""
         device = next(discriminator.parameters()).device
         logits = discriminator(self.model(torch.randn(BATCH_SIZE, LATENT_DIM, device=device)))
         loss = F.cross_entropy(logits, torch.full((BATCH_SIZE,), target, device=device))
@@ -104,10 +104,10 @@ class AveragedGenerator:
         self.average.update_parameters(self.model)
 
     def to(self, device: torch.device) -> None:
-        """Move the networks; the optimiser's state follows only if it is loaded, or made, afterwards."""
+        """Move the networks, before the first step or before a state is loaded: Adam's moments are not moved."""
         self.model.to(device), self.average.to(device)
 
-    def lasting(self) -> dict[str, Any]:
+    def lasting_parts(self) -> dict[str, Any]:
         """All that the next step depends on: by name, whatever has a `state_dict` (see `recording.states`)."""
         return {"model": self.model, "average": self.average, "optimizer": self._optimizer, "schedule": self._schedule}
 

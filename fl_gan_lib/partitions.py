@@ -43,15 +43,15 @@ def partition_by_label(
         labels: int of shape (N,).
         num_clients: from 1 to N.
         labels_per_client: either how many labels each client holds (client i gets the i-th run of that many, starting
-            over after the last label), or the labels of each client, spelled out; by default as many as it takes that
-            no label is left over. The samples of a label are dealt out evenly among the clients that hold it.
+            over after the last label), or the labels of each client, spelled out; by default just enough that
+            every label is held. The samples of a label are dealt out evenly among the clients that hold it.
         seed: of the shuffle.
 
     Returns:
         One sorted int64 array of indices for each client, disjoint and together complete.
 
     Raises:
-        ValueError: there are more clients than samples, a label would be held by nobody, or a client by no sample.
+        ValueError: there are more clients than samples, nobody would hold a label, or a client would hold no sample.
     """
     labels = _check_partition(labels, num_clients)
     present = [int(label) for label in np.unique(labels)]

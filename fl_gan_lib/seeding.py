@@ -16,7 +16,7 @@ def turn_seed(seed: int, round: int, client: int) -> int:
 
 @contextmanager
 def seeded(seed: int, round: int, client: int) -> Iterator[None]:
-    """Random numbers of torch for one client's turn; the caller's own random state is left as it was."""
+    """Seed torch for one client's turn, and restore the caller's random state afterwards."""
     # Looking for the generators of other devices takes a millisecond a turn, where there are none as well.
     cpu_only = not (torch.cuda.is_initialized() or torch.backends.mps.is_available())
     with torch.random.fork_rng(devices=[] if cpu_only else None):

@@ -178,7 +178,7 @@ def test_numbers_of_numpy_go_into_the_record(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 def test_a_generator_that_goes_on_is_on_the_federations_device_before_its_optimiser_is(own_images, monkeypatch):
-    saved = states.dump(trained(own_images).lasting())
+    saved = states.dump(trained(own_images).lasting_parts())
     attacker, steps = GANAttacker(own_images, 3, num_rounds=2), []
     monkeypatch.setattr(AveragedGenerator, "to", lambda _, device: steps.append(device.type))
     monkeypatch.setattr(torch.optim.Adam, "load_state_dict", lambda *_: steps.append("load"))

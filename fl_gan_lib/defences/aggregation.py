@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +33,7 @@ class TrimmedMean:
                 f"{self.num_clients} clients, so at most {(self.num_clients - 1) // 2}"
             )
 
-    def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, updates: Sequence[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         num_updates, stacks = _stack(updates)
         if num_updates < 3:
             raise ValueError(f"{num_updates} updates can be used: a trimmed mean needs at least 3")
@@ -71,7 +71,7 @@ class Krum:
             raise ValueError(f"num_malicious is {self.num_malicious}: it must be at least 1")
         self._check_number(self.num_clients)
 
-    def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, updates: Sequence[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         num_updates, stacks = _stack(updates)
         self._check_number(num_updates)
         flat = torch.cat([stack.flatten(1) for stack in stacks.values()], dim=1)
@@ -90,7 +90,7 @@ class Krum:
             )
 
 
-def _stack(updates: Iterable[Update]) -> tuple[int, dict[str, Tensor]]:
+def _stack(updates: Sequence[Update]) -> tuple[int, dict[str, Tensor]]:
     """How many updates there are, and each tensor of all of them."""
     states = [update.state for update in updates]
     return len(states), {name: torch.stack([state[name] for state in states]) for name in states[0]}

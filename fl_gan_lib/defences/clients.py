@@ -40,7 +40,8 @@ class WithholdingClient(Client):
         shown = self.dataset
         if self.every is None or round % self.every:
             shown = shown.subset(torch.nonzero(shown.labels != self.digit).squeeze(1))
-        return self.make_update(global_model, len(self.dataset), self.train_locally(shown))
+        loss = self.train_locally(shown)
+        return self.make_update(global_model, len(self.dataset), loss)
 
 
 class AugmentingClient(Client):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
@@ -82,6 +82,8 @@ class PrivateClient(Client):
         return super().fit(global_model, round)
 
     def train_locally(self, dataset: ImageDataset) -> float:
+        if dataset is not self.dataset:
+            raise ValueError("the privacy budget was planned for the client's own images: train on all of them")
         self.model.train()
         if self._private is None:
             images = TensorDataset(dataset.images, dataset.labels)
@@ -99,8 +101,8 @@ class PrivateClient(Client):
         with _quiet():
             return descend(model, optimizer, islice(chain.from_iterable(repeat(poisson_samples)), self.local_steps))
 
-    def lasting(self) -> dict[str, Any]:
-        return super().lasting() | {"accountant": self._engine.accountant}
+    def lasting_parts(self) -> dict[str, Any]:
+        return super().lasting_parts() | {"accountant": self._engine.accountant}
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class PrivateMean(_ClippedGaussian):
         ValueError: a setting is out of range.
     """
 
-    def __call__(self, updates: Iterable[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def __call__(self, updates: Sequence[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         changes = [_clip([update.state[name] - state[name] for name in state], self.max_norm) for update in updates]
         std = self.noise_multiplier * self.max_norm / len(changes)
         means = [torch.stack(tensors).mean(0) for tensors in zip(*changes, strict=True)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.federation import Client, Update, change_between, with_change
+from fl_gan_lib.federation import Client, Update, change_between, plus_change
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,20 @@ class PartialDownloadClient(Client):
     ) -> None:
         super().__init__(dataset, *args, protect=protect, **client_options)
         self.download = KeepLargest(download_fraction)
+        self._received: nn.Module | None = None
 
     def receive(self, global_model: nn.Module) -> nn.Module:
-        if self.model is None:
+        if self.model is None or self.download.fraction == 1:
             super().receive(global_model)
         else:
             missed = change_between(self.model, global_model)
-            self.model.load_state_dict(with_change(self.model, self.download(missed)))
+            self.model.load_state_dict(plus_change(self.model, self.download(missed)))
         self._received = copy.deepcopy(self.model)
         return self.model
 
     def make_update(self, global_model: nn.Module, num_examples: int, loss: float) -> Update:
         change = change_between(self._received, self.model)
-        state = with_change(global_model, self.protect(change) if self.protect else change)
+        state = plus_change(global_model, self.protect(change) if self.protect else change)
         return Update(state, num_examples, {"loss": loss})
 
 

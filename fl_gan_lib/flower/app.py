@@ -28,7 +28,7 @@ from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
 from fl_gan_lib.data import check_digit
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Client, Update, fedavg
-from fl_gan_lib.metrics import accuracy
+from fl_gan_lib.metrics import accuracies, accuracy
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.recording import states
 from fl_gan_lib.recording.faults import check_update
@@ -164,7 +164,7 @@ def _collect_answers(grid: Grid, run: RunConfig, kind: str, model: nn.Module, no
             turn = reply.content["metrics"]["turn"]
             if not isinstance(turn, int):
                 raise ValueError(f"its turn is {turn!r}, which is no number")
-            answers.append((turn, READERS[kind](reply.content, model)))
+            answers.append((turn, _READERS[kind](reply.content, model)))
         except Exception as error:  # a node is somebody else's computer
             reason = str(error) if isinstance(error, ValueError) else f"{error!r}"
             faults.append(f"node {reply.metadata.src_node_id}: {reason}")
@@ -193,7 +193,7 @@ def _read_accuracy(reply: RecordDict, model: nn.Module) -> float:
     return value
 
 
-READERS = {"train": _read_update, "evaluate": _read_accuracy}
+_READERS = {"train": _read_update, "evaluate": _read_accuracy}
 
 
 def _connected(grid: Grid, run: RunConfig, number: int) -> list[int]:
@@ -236,7 +236,7 @@ def train(message: Message, context: Context) -> Message:
     number = message.content["config"]["round"]
     with seeded(run.seed, number, turn):
         update = clients[turn].fit(model, number)
-    context.state["client"] = ConfigRecord({"state": states.dump(clients[turn].lasting())})
+    context.state["client"] = ConfigRecord({"state": states.dump(clients[turn].lasting_parts())})
     metrics = {"turn": turn, "num-examples": update.num_examples, **update.metrics}
     content = RecordDict({"arrays": ArrayRecord(update.state), "metrics": MetricRecord(metrics)})
     return Message(content, reply_to=message)
@@ -276,9 +276,7 @@ def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Modul
     private = torch.cat([each.dataset.images_of(run.target) for each in honest])
     recorder = Recorder(config, private, num_frames=run.frames)
     recorder.resume(_past(run, now["round"], context, config))
-    of_target = test.subset(torch.nonzero(test.labels == run.target).squeeze(1))
-    measured = dict(now) | {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
-    recorder.take(attacker.generator, measured)
+    recorder.take(attacker.generator, dict(now) | accuracies(model, test, run.target))
     record = recorder.record()
     context.state["record"] = ConfigRecord({"npz": record.dumps()})
     if run.output:

@@ -19,7 +19,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
 def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int = 2) -> Path:
-    """Write what a federation with TLS and node authentication needs; nothing of it belongs into a repository.
+    """Write what a federation with TLS and node authentication needs; nothing of it belongs in a repository.
 
     - `ca.crt`: to everybody, the authority that vouches for the server; its key is thrown away.
     - `server.crt`, `server.key`: to the SuperLink alone. Valid for 30 days.
@@ -31,7 +31,7 @@ def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int =
         num_nodes: of the federation, the attacker included.
 
     Raises:
-        ValueError: there is no node.
+        ValueError: there is no node, or a host is no name or address.
         FileExistsError: there are keys already.
     """
     folder = Path(folder)
@@ -41,7 +41,10 @@ def make_keys(folder: str | Path, *, hosts: Sequence[str] = (), num_nodes: int =
         raise FileExistsError(f"there are keys in {folder} already: take another folder, or delete it")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = trustme.CA(organization_name="fl-gan-lab")
-    server = authority.issue_cert(*hosts, *LOCAL_HOSTS, not_after=datetime.now(UTC) + timedelta(days=30))
+    try:
+        server = authority.issue_cert(*hosts, *LOCAL_HOSTS, not_after=datetime.now(UTC) + timedelta(days=30))
+    except ValueError as error:
+        raise ValueError(f"hosts are {list(hosts)}: give names or addresses of computers ({error})") from error
     _write(folder / "server.crt", server.cert_chain_pems[0].bytes())
     _write(folder / "server.key", server.private_key_pem.bytes())
     for number in range(num_nodes):

@@ -1,1 +1,1 @@
-"""What a run needs to be recorded and continued: recorder, checkpoints, files."""
+"""What a run needs to be recorded and continued: recorder, checkpoints, states, files, validation, faults."""

@@ -31,7 +31,7 @@ _VERSION = 2
 class Checkpoint:
     """An unfinished run, in a file beside its record that ends in `.partial`; a context manager.
 
-    On entering, an unfinished run that is there is gone on from: `model`, `clients` and `recorder` are put into its
+    On entering, an unfinished run is continued if there is one: `model`, `clients` and `recorder` are put into its
     state. On leaving, the record is written, and once it reaches the last round, the unfinished run is deleted. A
     record that reaches further is not replaced by a shorter one.
 
@@ -90,13 +90,13 @@ class Checkpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is None:
-                self._finish(self.recorder.record())
+            if error is None and (record := self.recorder.record()):
+                self._finish(record)
         finally:
             self._lock.release()
 
     def save(self) -> None:
-        """Write the state of the run, some 2 MB a client; an older one is replaced only by a complete one.
+        """Write the state of the run, some 2 MB of file a client; an older one is replaced only by a complete one.
 
         Where it cannot be written (a full disk) there is a warning, and the run goes on.
         """
@@ -104,7 +104,9 @@ class Checkpoint:
         record = recorder.record()
         text = {"version": _VERSION, "config": self.config, "round": recorder.rounds_done, "seconds": recorder.seconds}
         contents = {"model": states.dump({"model": self.model})}
-        contents |= {f"client_{place}": states.dump(client.lasting()) for place, client in enumerate(self.clients)}
+        contents |= {
+            f"client_{place}": states.dump(client.lasting_parts()) for place, client in enumerate(self.clients)
+        }
         contents |= {"record": record.dumps(compress=False)} if record else {}
         arrays = {name: np.frombuffer(content, np.uint8) for name, content in contents.items()}
         try:
@@ -123,7 +125,7 @@ class Checkpoint:
         Raises:
             ValueError: it is of another run, or of another version, or damaged; the message says what to do.
         """
-        with _damage_named(self.unfinished):
+        with _reported_as_damage(self.unfinished):
             text, arrays = files.unpack(self.unfinished.read_bytes())
             if text.get("version") != _VERSION:
                 raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads {_VERSION}")
@@ -133,7 +135,7 @@ class Checkpoint:
                 f"{self.unfinished} holds another run, which is unfinished ({_differences(theirs, self.config)}): "
                 "finish it with the same arguments, give another path, or delete it to begin afresh"
             )
-        with _damage_named(self.unfinished):
+        with _reported_as_damage(self.unfinished):
             record = AttackRecord.loads(arrays["record"].tobytes()) if "record" in arrays else None
             rounds_done = int(text["round"])
             if not (record.rounds[-1] if record else 0) <= rounds_done <= self.config["rounds"]:
@@ -171,7 +173,7 @@ def _last_round(path: Path) -> int:
 
 
 @contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
+def _reported_as_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what does not fit raises some five different types, in torch's modules and optimisers

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from fl_gan_lib.federation import Update
 
-# What a client may claim at the most: all of MNIST is 60,000 images, and who claims a billion *is* the average.
+# What a client may claim at the most. All of MNIST is 60,000 images; with a weight of a billion, one client would
+# decide the average.
 MAX_EXAMPLES = 1_000_000
 
 
@@ -64,7 +64,7 @@ def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
     claimed = update.num_examples
     if isinstance(claimed, bool) or not isinstance(claimed, Integral) or not 1 <= claimed <= MAX_EXAMPLES:
         raise ValueError(f"it claims {claimed!r} examples, and must claim a whole number from 1 to {MAX_EXAMPLES:,}")
-    if wrong := differing_names(layouts(update.state), layouts(state)):
+    if wrong := differing_names(update.state, state):
         raise ValueError(f"it differs from the global model in the names, shapes, types, layouts or devices of {wrong}")
     # The sum raises the suspicion in a fifth of the time; that of large numbers may be wrong.
     suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
@@ -72,19 +72,10 @@ def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
         raise ValueError(f"there is NaN or infinity in {wrong}")
 
 
-class Layout(NamedTuple):
-    """All about a tensor but its numbers."""
-
-    shape: torch.Size
-    dtype: torch.dtype
-    layout: torch.layout
-    device: torch.device
-
-
-def layouts(state: Mapping[str, Tensor]) -> dict[str, Layout]:
-    return {name: Layout(tensor.shape, tensor.dtype, tensor.layout, tensor.device) for name, tensor in state.items()}
-
-
-def differing_names(found: Mapping[str, Layout], expected: Mapping[str, Layout]) -> list[str]:
-    """The names that only one of them has, or under which they differ."""
-    return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+def differing_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """The names that only one of them has, or under which all but the numbers is not the same."""
+    found, wanted = (
+        {name: (tensor.shape, tensor.dtype, tensor.layout, tensor.device) for name, tensor in each.items()}
+        for each in (state, expected)
+    )
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))

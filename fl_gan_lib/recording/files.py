@@ -1,7 +1,7 @@
 """Files of named arrays and one JSON text, which numpy alone can read: what records and checkpoints are made of.
 
 They may come from a stranger or from a broken disk: nothing in them is run, and nothing is believed before it is
-checked. Here is also how every file of this library is written.
+checked. Every file of this library is written by `write_atomically`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def record_rounds(
 
     Args:
         rounds: trains as it is iterated.
-        recorder: what it has seen already is gone on from.
+        recorder: keeps the snapshots; if it was resumed, the rounds after `rounds_done` are expected.
         generator: the one that the rounds train.
         evaluate: the `accuracy` of the global model as it stands, and its `target_accuracy`.
         progress: show a bar, and a line for each recorded round.
@@ -110,8 +110,8 @@ class Recorder:
         self.rounds_done, self.seconds = rounds_done, seconds
         if past is not None:
             for row, frame in zip(past.metrics.to_dict("records"), past.samples, strict=True):
-                self._fresh_latents()
-                self._snapshots.append((row, frame, past.final_samples))
+                self._fresh_latents()  # moves the random numbers on
+                self._snapshots.append((row, frame, past.final_samples))  # of which only the last ones are used
 
     def take(self, generator: AveragedGenerator, measured: Mapping[str, float]) -> dict[str, Any]:
         """Record a round; `measured` is its `round`, the `seconds` so far, and the global model's accuracies."""

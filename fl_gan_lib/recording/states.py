@@ -31,7 +31,7 @@ def dump(parts: Mapping[str, Any]) -> bytes:
 
 
 def load_client(content: bytes, client: Client, global_model: nn.Module) -> None:
-    """Put `client` into the state that `dump(client.lasting())` has written.
+    """Put `client` into the state that `dump(client.lasting_parts())` has written.
 
     Args:
         content: what `dump` returned.
@@ -44,7 +44,7 @@ def load_client(content: bytes, client: Client, global_model: nn.Module) -> None
     states = _read(content)
     if "model" in states:
         client.receive(global_model)
-    _restore(states, client.lasting())
+    _restore(states, client.lasting_parts())
 
 
 def load(content: bytes, parts: Mapping[str, Any]) -> None:
@@ -92,7 +92,7 @@ def _after_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def _kinds(value: Any, depth: int = 5) -> Any:
-    """Names, types, and shapes, without the values."""
+    """Names, types, and shapes, without the values; an optimiser's state is no deeper than that."""
     if isinstance(value, Tensor):
         return value.shape, value.dtype
     if isinstance(value, Mapping) and depth:

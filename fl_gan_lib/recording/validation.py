@@ -17,7 +17,7 @@ CONFIG = {"kind": str, "target": int, "dataset": str, "rounds": int, "seed": int
 
 
 def check_text(text: dict[str, Any]) -> None:
-    """That the JSON of a record is of the right types, all the way down, before anything is made of it."""
+    """Raise a ValueError unless the JSON of a record has the right types, all the way down."""
     if text.get("version") != VERSION:
         raise ValueError(f"it is of version {text.get('version')!r:.80}, and this library reads version {VERSION}")
     config, metrics = text.get("config"), text.get("metrics")
@@ -31,13 +31,13 @@ def check_text(text: dict[str, Any]) -> None:
     if missing := COLUMNS - metrics.keys():
         raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
     for name, column in metrics.items():
-        if not isinstance(column, list) or not all(map(is_number, column)):
+        if not isinstance(column, list) or not all(map(_is_number, column)):
             raise ValueError(f"the column {name!r:.80} of the metrics is not a number for each recorded round")
     if len(set(map(len, metrics.values()))) > 1:
         raise ValueError("the columns of the metrics are not of one length")
 
 
-def is_number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     # NaN is one (the oracle has no accuracy); infinity, and integers that no float tells apart, are not.
     return type(value) in (int, float) and not abs(value) > 2**53
 

@@ -19,11 +19,11 @@ from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDo
 
 def sharing(upload: float, download: float) -> dict[str, Any]:
     """Options of an attack in which everybody, the attacker included, shares these fractions of the parameters."""
-    options: dict[str, Any] = {"client_options": {"protect": KeepLargest(upload)}}
-    if download < 1:
-        options["make_honest"] = partial(PartialDownloadClient, download_fraction=download)
-        options["make_attacker"] = partial(PartialDownloadAttacker, download_fraction=download)
-    return options
+    return {
+        "make_honest": partial(PartialDownloadClient, download_fraction=download),
+        "make_attacker": partial(PartialDownloadAttacker, download_fraction=download),
+        "client_options": {"protect": KeepLargest(upload)},
+    }
 
 
 def _turns(rounds: int, local_steps: int, generator_steps: int) -> Job:

@@ -34,10 +34,9 @@ def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> 
     seen: list[pd.DataFrame] = []
     number = 0
 
-    def inspect(updates: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def inspect(updates: list[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         nonlocal number
         number += 1
-        updates = list(updates)
         if number % INSPECT_EVERY == 0 or number == rounds:
             seen.append(describe_updates(updates, state, test).assign(round=number))
         return fedavg(updates)

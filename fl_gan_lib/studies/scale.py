@@ -77,7 +77,7 @@ def compare_draws(
         draws: pairs of how many are drawn, 1 to 10, and how many rounds there are.
         target: the digit that the attacker lacks.
         seeds: of the runs.
-        path, num_workers: as for `sweep.sweep`.
+        path, num_workers: as for `sweep`.
     """
     jobs = {
         (drawn, rounds, seed): partial(

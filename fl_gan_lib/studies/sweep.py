@@ -1,7 +1,8 @@
 """Many jobs side by side, one thread each; their rows go into a csv file.
 
 A sweep that is interrupted goes on where it was, on another machine too: what is finished is in a csv file that can be
-committed, and each row carries a hash of the parameters that it was made with.
+committed, and each row carries a hash of the parameters that it was made with. Pictures and records of finished jobs
+are in `.npz` files beside it: commit them as well.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -57,8 +58,11 @@ def sweep(
         All rows of the file.
 
     Raises:
-        ValueError: a job has no name by which it could be known again.
+        ValueError: a job has no name by which it could be known again, or there is to be no worker.
     """
+    num_workers = torch.get_num_threads() if num_workers is None else num_workers
+    if num_workers < 1:
+        raise ValueError(f"num_workers is {num_workers}: it must be at least 1, which means this process alone")
     path, columns = Path(path), list(columns)
     unfinished, gallery = path.with_suffix(".unfinished.csv"), path.with_suffix(".npz")
     fingerprints = {key: fingerprint(job) for key, job in jobs.items()}
@@ -81,7 +85,7 @@ def sweep(
             _write(unfinished, [*others, *rows])
     table = pd.concat(rows)
     if path.exists():
-        old = pd.read_csv(path)
+        old = pd.read_csv(path, dtype={"parameters": str})
         table = pd.concat([old[[key not in jobs for key in _keys(old, columns)]], table])
     table = table.sort_values([*columns, "round"])
     table = table[columns + [column for column in table if column not in [*columns, "parameters"]] + ["parameters"]]
@@ -94,9 +98,11 @@ def sweep(
 
 
 def fingerprint(job: Job) -> str:
-    """A short hash of a job and of all that it is called with, where nothing else is said the defaults.
+    """A short hash of a job, of all that it is called with, and of its own defaults.
 
-    Paths do not count, as they say where results go, and modules do not, as code may move.
+    Paths do not count, as they say where results go, and modules do not, as code may move. None counts as not given.
+    The code itself does not count either, nor do the defaults of what the job calls in turn: when they change, delete
+    the unfinished rows.
 
     Raises:
         ValueError: something in it, a lambda for instance, has no name or value by which it could be known again.
@@ -130,22 +136,27 @@ def _take_over(
     """The rows that jobs of the same parameters have made, and those of other jobs; what is stale is left out."""
     if not unfinished.exists():
         return [], []
-    found = pd.read_csv(unfinished)
+    found = pd.read_csv(unfinished, dtype={"parameters": str})
     keys = _keys(found, columns)
     same = [fingerprints.get(key) == made_with for key, made_with in zip(keys, found["parameters"], strict=True)]
     other = [key not in fingerprints for key in keys]
     return [[table] if len(table) else [] for table in (found[same], found[other])]
 
 
-def _finished(jobs: Mapping[tuple, Job], num_workers: int | None) -> Iterator[tuple[tuple, Result]]:
+def _finished(jobs: Mapping[tuple, Job], num_workers: int) -> Generator[tuple[tuple, Result], None, None]:
     """Key and result of each job, as they end."""
     calls = [delayed(_call)(key, job) for key, job in jobs.items()]
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        yield from Parallel(num_workers or torch.get_num_threads(), return_as="generator_unordered")(calls)
+    with parallel_config(backend="loky", inner_max_num_threads=1, idle_worker_timeout=10):
+        yield from Parallel(num_workers, return_as="generator_unordered")(calls)
 
 
 def _call(key: tuple, job: Job) -> tuple[tuple, Result]:
-    return key, job()
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # where the job runs in the caller's own process, too
+    try:
+        return key, job()
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _keys(rows: pd.DataFrame, columns: list[str]) -> list[tuple]:

@@ -19,7 +19,7 @@ KINDS: dict[str, Job] = {
 }
 
 
-def cases(digits: Iterable[int], seeds: Sequence[int] | None = None) -> list[tuple[int, int]]:
+def default_cases(digits: Iterable[int], seeds: Sequence[int] | None = None) -> list[tuple[int, int]]:
     """(digit, seed): by default three seeds, and five for the two digits of the README's pictures."""
     pairs = [(digit, seed) for digit in digits for seed in seeds or range(5 if digit in (3, 9) else 3)]
     return sorted(pairs, key=lambda pair: pair[1])

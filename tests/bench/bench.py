@@ -467,8 +467,8 @@ def _page(table: pd.DataFrame) -> str:
         "",
         f"On {describe_machine()}.",
         "",
-        "Each comparison in one run, its two sides in turn; each measurement (`--only`) may be of another day. Medians; "
-        "the ratio is the median of the ratios of each repetition, in brackets the lowest and the highest.",
+        "Each comparison in one run, its two sides in turn; each measurement (`--only`) may be of another day. "
+        "Medians; the ratio is the median of the ratios of each repetition, in brackets the lowest and the highest.",
         "",
         "| what | here | compared with | ratio | reach | repetitions | |",
         "| --- | --- | --- | --- | --- | --- | --- |",
