@@ -124,7 +124,7 @@ audit: $(READY)
 
 oldest:
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --editable . $$(sed -n 's/#.*//; s/>=/==/p' requirements.txt) \
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[flower]" $$(sed -n 's/#.*//; s/>=/==/p' requirements.txt) \
 		"$$(sed -n 's/^flower = \["\(.*\)>=\([0-9.]*\),.*/\1==\2.*/p' pyproject.toml)"
 	touch .venv-oldest/.ready .venv-oldest/.flower
 	$(MAKE) test VENV=.venv-oldest
