@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.records import AttackRecord
@@ -25,12 +26,18 @@ LONGEST = (
 )
 
 
+class ByFile(LoadFileScheduling):
+    """A file of tests stays in one process, but for the runs of whole notebooks."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if "test_it_runs_with_a_small_size" in nodeid else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what may run in processes of their own, and skip what needs data that are not here."""
-    for item in items:
-        # A file stays together, but for the runs of whole notebooks.
-        alone = "test_it_runs_with_a_small_size" in item.nodeid
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else item.nodeid.partition("::")[0]))
     items.sort(key=lambda item: next((k for k, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
     if (Path(os.environ.get("FL_GAN_DATA", "")) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
         return
