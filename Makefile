@@ -68,7 +68,7 @@ test: $(READY) $(FLOWER)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --ignore tests/browser notebooks tests \
-		--numprocesses 3 --dist loadfile --no-loadscope-reorder
+		--numprocesses 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest tests/browser --numprocesses 2 --dist loadfile --screenshot only-on-failure --output out/browser/failed
 
 lab: $(READY) $(FLOWER)

@@ -10,26 +10,33 @@ from xdist.scheduler import LoadFileScheduling
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.records import AttackRecord
 
+# Each of these starts Flower's simulation, and two at a time are too much for a small computer.
+SIMULATING = (
+    "notebooks/07_",
+    "tests/flower/test_engine.py",
+    "test_it_runs_with_a_small_size[07_",
+    "tests/studies/test_scale.py",
+)
 # What takes minutes begins first, so that no process is left with one of them at the end.
 LONGEST = (
+    *SIMULATING,
     "notebooks/02_",
     "notebooks/03_",
     "test_it_runs_with_a_small_size[05_",
-    "notebooks/07_",
-    "tests/flower/test_engine.py",
     "test_it_runs_with_a_small_size[06_",
     "tests/test_same_bits.py",
     "tests/flower/test_hosts.py",
     "tests/test_attack.py",
     "tests/recording/test_checkpoints.py",
-    "test_it_runs_with_a_small_size[07_",
 )
 
 
 class ByFile(LoadFileScheduling):
-    """A file of tests stays in one process, but for the runs of whole notebooks."""
+    """A file of tests stays in one process, but for the runs of whole notebooks; so do all simulations."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if any(name in nodeid for name in SIMULATING):
+            return "simulating"
         return nodeid if "test_it_runs_with_a_small_size" in nodeid else super()._split_scope(nodeid)
 
 

@@ -170,7 +170,7 @@ def test_damaged_mnist_is_found_said_and_mended(mirror, tmp_path, damage):
         UserWarning, match=rf"{name} is not the original MNIST file.*: downloading MNIST afresh"
     ) as caught:
         assert len(load_dataset("mnist", tmp_path)[1]) == 30
-    assert [Path(warning.filename).name for warning in caught] == ["test_data.py"]
+    assert [Path(warning.filename).name for warning in caught] == ["test_mnist.py"]
     assert found(raw) == mirror.files
 
 
@@ -232,7 +232,7 @@ def test_a_mirror_with_other_files_replaces_nothing(mirror, tmp_path, monkeypatc
 _LOAD = """
 import json, sys
 from torchvision.datasets import MNIST
-from fl_gan_lib.datasets import mnist
+from fl_gan_lib.datasets import load_dataset, mnist
 settings = json.loads(sys.argv[2])
 MNIST.mirrors, MNIST.resources, mnist._MNIST_SHA256 = settings["mirrors"], settings["resources"], settings["hashes"]
 print("ready", flush=True)
