@@ -10,7 +10,8 @@ from xdist.scheduler import LoadFileScheduling
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.records import AttackRecord
 
-# Each of these starts Flower's simulation, and two at a time are too much for a small computer.
+# Each of these starts Flower's simulation. They share a process, so that no two simulations run at a time: one failed
+# when three test processes shared two cores, and its log does not say why.
 SIMULATING = (
     "notebooks/07_",
     "tests/flower/test_engine.py",
