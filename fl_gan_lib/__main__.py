@@ -10,6 +10,7 @@ import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 RECORDS = Path("notebooks/runs")
 
@@ -97,31 +98,27 @@ def table(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return lambda given: table.compare_digits(
         table.default_cases(given.digits, given.seeds),
         kinds=given.kinds,
-        rounds=given.rounds,
-        path=given.csv,
-        num_workers=given.workers,
+        **_sweep_options(given),
     )
 
 
 @command("the settings that notebook 05 compares, as csv")
 def anatomy(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.studies.anatomy import SETTINGS, compare_settings
+    from fl_gan_lib.studies.anatomy import SETTINGS
+    from fl_gan_lib.studies.jobs import compare
 
     parser.add_argument("--settings", nargs="+", metavar="NAME", default=list(SETTINGS), help="by default all of them")
     _add_sweep(parser, "anatomy.csv")
-    return lambda given: compare_settings(
-        given.settings,
-        seeds=given.seeds or range(3),
-        rounds=given.rounds,
-        path=given.csv,
-        num_workers=given.workers,
+    return lambda given: compare(
+        SETTINGS, "setting", given.settings, digits=[3], seeds=given.seeds or range(3), **_sweep_options(given)
     )
 
 
 @command("the defences and attackers that notebook 06 compares, as csv")
 def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.studies.defences import DEFENCES, compare_defences
-    from fl_gan_lib.studies.detection import ATTACKERS, compare_attackers
+    from fl_gan_lib.studies.defences import DEFENCES, RECORDED
+    from fl_gan_lib.studies.detection import ATTACKERS
+    from fl_gan_lib.studies.jobs import compare
 
     known = [*DEFENCES, *ATTACKERS]
     parser.add_argument("--settings", nargs="+", metavar="NAME", default=known, help="by default all of them")
@@ -129,12 +126,12 @@ def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
     _add_sweep(parser, "defences.csv")
 
     def run(given: Namespace) -> None:
-        options = {"digits": given.digits, "seeds": given.seeds or range(3), "rounds": given.rounds}
-        options |= {"num_workers": given.workers}
+        options = {"digits": given.digits, "seeds": given.seeds or range(3)} | _sweep_options(given)
         if attackers := [name for name in given.settings if name in ATTACKERS]:
-            compare_attackers(attackers, path=given.csv.with_name("detection.csv"), **options)
+            seen = given.csv.with_name("detection.csv")
+            compare(ATTACKERS, "attacker", attackers, **options | {"path": seen})
         if names := [name for name in given.settings if name not in ATTACKERS]:
-            compare_defences(names, path=given.csv, **options)
+            compare(DEFENCES, "defence", names, recorded=RECORDED, **options)
 
     return run
 
@@ -195,6 +192,10 @@ def _add_sweep(parser: ArgumentParser, file: str) -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--csv", type=Path, default=RECORDS / file)
     parser.add_argument("--workers", type=int, help="processes; by default one a CPU core; 1 is this one alone")
+
+
+def _sweep_options(given: Namespace) -> dict[str, Any]:
+    return {"rounds": given.rounds, "path": given.csv, "num_workers": given.workers}
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
 from fl_gan_lib.defences import KeepLargest, PartialDownloadClient
 from fl_gan_lib.models import Classifier
-from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, jobs_of, oracle_job
-from fl_gan_lib.studies.sweep import Job, sweep
+from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, oracle_job
+from fl_gan_lib.studies.sweep import Job
 from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDownloadAttacker, PriorAttacker
 
 
@@ -64,32 +60,3 @@ SETTINGS: dict[str, Job] = {
     "oracle": oracle_job,
     "own digits first": partial(attack_job, make_attacker=PriorAttacker),
 }
-
-
-def compare_settings(
-    names: Sequence[str] = tuple(SETTINGS),
-    *,
-    target: int = 3,
-    seeds: Sequence[int] = (0, 1, 2),
-    rounds: int | None = None,
-    path: str | Path,
-    num_workers: int | None = None,
-) -> pd.DataFrame:
-    """Run the settings of notebook 05, a row of csv for each recorded round.
-
-    Args:
-        names: of `SETTINGS`.
-        target: the digit that the attacker lacks, 0 to 4 (with the paper's split the others have no victim).
-        seeds: of the runs.
-        rounds: of every run, for a quick look; by default what the setting says, or 100.
-        path, num_workers: as for `sweep`. The first seed's pictures go into a file of the same name ending in `.npz`.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
-    jobs = {
-        (name, seed): partial(job, num_frames=12)
-        for (name, _, seed), job in jobs_of(SETTINGS, names, [target], seeds, rounds).items()
-    }
-    pictures = {name: (name, seeds[0]) for name in names}
-    return sweep(jobs, ("setting", "seed"), path, num_workers=num_workers, pictures=pictures)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from fl_gan_lib.defences import (
     AugmentingClient,
@@ -24,8 +20,8 @@ from fl_gan_lib.defences import (
     coordinate_median,
 )
 from fl_gan_lib.federation import Client
-from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, jobs_of
-from fl_gan_lib.studies.sweep import Job, Result, sweep
+from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job
+from fl_gan_lib.studies.sweep import Job, Result
 
 
 def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **options: Any) -> Result:
@@ -91,39 +87,3 @@ RECORDED = (
     "40 honest",
     "40 honest, noise at the server",
 )
-
-
-def compare_defences(
-    names: Sequence[str] = tuple(DEFENCES),
-    *,
-    digits: Sequence[int] = (3, 9),
-    seeds: Sequence[int] = (0, 1, 2),
-    rounds: int | None = None,
-    path: str | Path,
-    num_workers: int | None = None,
-) -> pd.DataFrame:
-    """Run the attack against `DEFENCES`, a row of csv for each recorded round.
-
-    Args:
-        names: of `DEFENCES`.
-        digits: that the attacker lacks.
-        seeds: of the runs.
-        rounds: of every run, for a quick look; by default what the defence says, or 100.
-        path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name
-            ending in `.npz`, and the records of `RECORDED` and seed 0 beside it.
-
-    Raises:
-        ValueError: a name is unknown.
-    """
-    jobs = {}
-    for key, job in jobs_of(DEFENCES, names, digits, seeds, rounds).items():
-        keep = key[0] in RECORDED and key[2] == 0
-        recorded = {"folder": Path(path).parent, "kind": record_kind(key[0])} if keep else {}
-        jobs[key] = partial(job, num_frames=12, **recorded)
-    pictures = {name: (name, digits[0], seeds[0]) for name in names}
-    return sweep(jobs, ("defence", "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
-
-
-def record_kind(name: str) -> str:
-    """How the record of a defence is called: a file's name that still reads as the defence's."""
-    return name.replace("%", "percent").replace(",", "").replace(" ", "_")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,8 +17,8 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import FAKE_LABEL, Classifier
-from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, jobs_of
-from fl_gan_lib.studies.sweep import Job, Result, sweep
+from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job
+from fl_gan_lib.studies.sweep import Job, Result
 from fl_gan_lib.studies.variants import HedgingAttacker
 
 INSPECT_EVERY = 5
@@ -103,17 +102,3 @@ ATTACKERS: dict[str, Job] = {
         _INSPECTED, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
     ),
 }
-
-
-def compare_attackers(
-    names: Sequence[str] = tuple(ATTACKERS),
-    *,
-    digits: Sequence[int] = (3, 9),
-    seeds: Sequence[int] = (0, 1, 2),
-    rounds: int | None = None,
-    path: str | Path,
-    num_workers: int | None = None,
-) -> pd.DataFrame:
-    """Let `ATTACKERS` try to pass unseen, a row of csv for each inspected update. Arguments as `compare_defences`."""
-    jobs = jobs_of(ATTACKERS, names, digits, seeds, rounds)
-    return sweep(jobs, ("attacker", "digit", "seed"), path, num_workers=num_workers)

@@ -1,4 +1,4 @@
-"""The jobs that sweeps are made of: a whole attack, or what it is compared with, in one call."""
+"""The jobs that sweeps are made of (a whole attack, or what it is compared with, in one call), and their comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fl_gan_lib.federation import federate
 from fl_gan_lib.metrics import accuracy, evaluate_samples
 from fl_gan_lib.records import AttackRecord, record_path
 from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
-from fl_gan_lib.studies.sweep import Job, Result
+from fl_gan_lib.studies.sweep import Job, Result, sweep
 
 # Options of an attack among ten participants: three of the nine honest ones lack the target, as the attacker does.
 TEN_PARTICIPANTS = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
@@ -27,14 +27,18 @@ TEN_PARTICIPANTS = {"rounds": 60, "num_honest": 9, "num_without_target": 3}
 NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
 
 
-def attack_job(target: int, seed: int, *, folder: Path | None = None, kind: str = "attack", **options: Any) -> Result:
+def attack_job(
+    target: int, seed: int, *, num_frames: int = 12, folder: Path | None = None, kind: str = "attack", **options: Any
+) -> Result:
     """`run_attack`; the whole record goes to `folder`, if one is given, as one of that kind."""
-    return _keep(run_attack(target, seed=seed, device="cpu", progress=False, **options), folder, kind)
+    record = run_attack(target, seed=seed, device="cpu", progress=False, num_frames=num_frames, **options)
+    return _keep(record, folder, kind)
 
 
-def oracle_job(target: int, seed: int, *, folder: Path | None = None, **options: Any) -> Result:
+def oracle_job(target: int, seed: int, *, num_frames: int = 12, folder: Path | None = None, **options: Any) -> Result:
     """`run_oracle`; the whole record goes to `folder`, if one is given."""
-    return _keep(run_oracle(target, seed=seed, device="cpu", progress=False, **options), folder, "oracle")
+    record = run_oracle(target, seed=seed, device="cpu", progress=False, num_frames=num_frames, **options)
+    return _keep(record, folder, "oracle")
 
 
 def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
@@ -43,24 +47,14 @@ def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
     return record.metrics, record.samples[-1, :10]
 
 
-def honest_job(
-    target: int, seed: int, *, rounds: int | None = None, folder: Path | None = None, num_frames: int = 1
-) -> Result:
-    """The accuracy of the honest federation beside `run_attack`, after its last round.
-
-    Nothing is drawn or recorded: `folder` and `num_frames` are there so that it can be called like the other jobs.
-    """
+def honest_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
+    """The accuracy of the honest federation beside `run_attack`, after its last round; no pictures."""
     model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
     return pd.DataFrame([{"round": check_rounds(rounds), "accuracy": accuracy(model, load_dataset()[1])}]), NO_PICTURES
 
 
-def inversion_job(
-    target: int, seed: int, *, rounds: int | None = None, attacked: bool = True, num_frames: int = 1
-) -> Result:
-    """Plain model inversion on the last global model, of the federation under attack or of the honest one.
-
-    Nothing is recorded on the way: `num_frames` is there so that it can be called like the other jobs.
-    """
+def inversion_job(target: int, seed: int, *, rounds: int | None = None, attacked: bool = True) -> Result:
+    """Plain model inversion on the last global model, of the federation under attack or of the honest one."""
     rounds = check_rounds(rounds)
     if attacked:
         model, clients = build_federation(load_dataset()[0], target, num_rounds=rounds, seed=seed, device="cpu")
@@ -75,21 +69,50 @@ def inversion_job(
     return pd.DataFrame([row]), pictures[:10]
 
 
-def jobs_of(
-    settings: Mapping[str, Job], names: Sequence[str], digits: Sequence[int], seeds: Sequence[int], rounds: int | None
-) -> dict[tuple[str, int, int], Job]:
-    """The job for each name, digit and seed, seed by seed.
+def compare(
+    settings: Mapping[str, Job],
+    column: str,
+    names: Sequence[str] | None = None,
+    *,
+    digits: Sequence[int],
+    seeds: Sequence[int] = (0, 1, 2),
+    rounds: int | None = None,
+    path: str | Path,
+    num_workers: int | None = None,
+    recorded: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Run each setting on each digit and seed, seed by seed; the rows go into a csv file.
 
-    `rounds` applies to all; by default it is what the setting says, or 100.
+    Args:
+        settings: jobs by name: `anatomy.SETTINGS`, `defences.DEFENCES`, `detection.ATTACKERS`.
+        column: of the csv file, for the names.
+        names: of `settings`; by default all.
+        digits: that the attacker lacks.
+        seeds: of the runs.
+        rounds: of every run, for a quick look; by default what the setting says, or 100.
+        path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name
+            ending in `.npz`.
+        recorded: names of settings whose whole records of seed 0 go beside the csv file.
+
+    Returns:
+        All rows of the file: a setting, digit, seed and recorded round each.
 
     Raises:
         ValueError: a name is unknown.
     """
-    unknown = sorted(set(names) - set(settings))
+    names = list(settings) if names is None else names
+    unknown = sorted({*names, *recorded} - set(settings))
     if unknown:
         raise ValueError(f"unknown names {unknown}: choose from {list(settings)}")
     jobs = {}
     for seed, digit, name in product(seeds, digits, names):
         wanted = getattr(settings[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
-        jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted)
-    return jobs
+        kept = {"folder": Path(path).parent, "kind": record_kind(name)} if name in recorded and seed == 0 else {}
+        jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted, **kept)
+    pictures = {name: (name, digits[0], seeds[0]) for name in names}
+    return sweep(jobs, (column, "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
+
+
+def record_kind(name: str) -> str:
+    """How the record of a setting is called: a file's name that still reads as the setting's."""
+    return name.replace("%", "percent").replace(",", "").replace(" ", "_")

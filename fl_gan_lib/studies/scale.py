@@ -80,9 +80,7 @@ def compare_draws(
         path, num_workers: as for `sweep`.
     """
     jobs = {
-        (drawn, rounds, seed): partial(
-            attack_job, target, seed, num_honest=9, clients_per_round=drawn, rounds=rounds, num_frames=12
-        )
+        (drawn, rounds, seed): partial(attack_job, target, seed, num_honest=9, clients_per_round=drawn, rounds=rounds)
         for seed in seeds
         for drawn, rounds in draws
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +13,9 @@ from fl_gan_lib.studies.jobs import attack_job, honest_job, oracle_job
 from fl_gan_lib.studies.sweep import Job, sweep
 
 KINDS: dict[str, Job] = {
-    "attack": attack_job,
-    "passive": partial(attack_job, kind="passive", inject=False),
-    "oracle": oracle_job,
+    "attack": partial(attack_job, num_frames=24),
+    "passive": partial(attack_job, num_frames=24, kind="passive", inject=False),
+    "oracle": partial(oracle_job, num_frames=24),
     "honest": honest_job,
 }
 
@@ -42,7 +43,7 @@ def compare_digits(
         path, num_workers: as for `sweep`. The records of seed 0 go beside the csv file.
     """
     jobs = {}
-    for digit, seed in cases:
-        folder = None if seed else Path(path).parent
-        jobs |= {(kind, digit, seed): partial(KINDS[kind], digit, seed, rounds=rounds, folder=folder) for kind in kinds}
+    for (digit, seed), kind in product(cases, kinds):
+        kept = {"folder": Path(path).parent} if seed == 0 and kind != "honest" else {}
+        jobs[kind, digit, seed] = partial(KINDS[kind], digit, seed, rounds=rounds, **kept)
     return sweep(jobs, ("kind", "digit", "seed"), path, num_workers=num_workers, last_round_only=True)

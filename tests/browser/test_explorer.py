@@ -12,7 +12,8 @@ from playwright.sync_api import Locator, Page, TimeoutError, expect
 from fl_gan_lib.explorer.page import NUM_GREYS, describe, standalone_page
 from fl_gan_lib.figures import tile
 from fl_gan_lib.records import AttackRecord, load_records, record_path
-from fl_gan_lib.studies.defences import RECORDED, record_kind
+from fl_gan_lib.studies.defences import RECORDED
+from fl_gan_lib.studies.jobs import record_kind
 
 RUNS = Path(__file__).parents[2] / "notebooks" / "runs"
 LAST = len(AttackRecord.load(record_path(RUNS, 3)).rounds) - 1

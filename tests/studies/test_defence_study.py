@@ -5,14 +5,15 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.models import FAKE_LABEL, Classifier
 from fl_gan_lib.records import load_all_records
-from fl_gan_lib.studies.defences import DEFENCES, RECORDED, compare_defences
-from fl_gan_lib.studies.detection import ATTACKERS, compare_attackers, describe_updates
+from fl_gan_lib.studies.defences import DEFENCES, RECORDED
+from fl_gan_lib.studies.detection import ATTACKERS, describe_updates
+from fl_gan_lib.studies.jobs import compare
 
 
 def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_path):
     names = ["DP-SGD, epsilon 1", "1 % of each update", "9 honest, Krum", "1 honest, noise at the clients"]
     options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 1}
-    table = compare_defences(names, path=tmp_path / "defences.csv", **options)
+    table = compare(DEFENCES, "defence", names, recorded=RECORDED, path=tmp_path / "defences.csv", **options)
     assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
     runs = load_all_records(tmp_path)
@@ -21,7 +22,7 @@ def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_
 
 def test_each_inspected_update_is_a_row(tmp_path):
     options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 1}
-    table = compare_attackers(["small updates"], path=tmp_path / "detection.csv", **options)
+    table = compare(ATTACKERS, "attacker", ["small updates"], path=tmp_path / "detection.csv", **options)
     assert table[["round", "client"]].values.tolist() == [[number, client] for number in (5, 6) for client in range(10)]
     assert table["gap_closed_run"].nunique() == 1
     # In the last tenth, here round 6, the attacker is quiet; before, its update is as small as it wants.
@@ -72,6 +73,6 @@ def test_the_worst_digit_is_the_one_that_the_model_has_not_learned():
 
 def test_names_are_known_and_records_are_of_defences(tmp_path):
     assert not set(DEFENCES) & set(ATTACKERS) and set(RECORDED) <= set(DEFENCES)
-    for compare in (compare_defences, compare_attackers):
+    for settings in (DEFENCES, ATTACKERS):
         with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from"):
-            compare(["nothing"], path=tmp_path / "table.csv")
+            compare(settings, "name", ["nothing"], digits=[3], path=tmp_path / "table.csv")

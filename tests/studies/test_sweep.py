@@ -8,11 +8,11 @@ import torch
 from fl_gan_lib.defences import DropoutClient, KeepLargest, PrivateClient
 from fl_gan_lib.records import load_records
 from fl_gan_lib.studies import jobs
-from fl_gan_lib.studies.anatomy import SETTINGS, compare_settings
+from fl_gan_lib.studies.anatomy import SETTINGS
 from fl_gan_lib.studies.baselines import invert
 from fl_gan_lib.studies.defences import DEFENCES
 from fl_gan_lib.studies.detection import ATTACKERS
-from fl_gan_lib.studies.jobs import attack_job
+from fl_gan_lib.studies.jobs import attack_job, compare
 from fl_gan_lib.studies.sweep import Result, fingerprint, sweep
 from fl_gan_lib.studies.table import KINDS, compare_digits
 from fl_gan_lib.studies.variants import PriorAttacker
@@ -113,7 +113,9 @@ def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(jobs, "invert", partial(invert, steps=3))
     monkeypatch.setattr(PriorAttacker, "prior_steps", 3)
     names = ["no injection", "up 0.1, down 0.1", "ten outputs", "inversion, honest model", "own digits first"]
-    table = compare_settings(names, seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=1)
+    table = compare(
+        SETTINGS, "setting", names, digits=[3], seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=1
+    )
     assert set(table["setting"]) == set(names) and (table["seed"] == 5).all() and (table["round"] == 1).all()
     assert table["gap_closed"].notna().all() and table["accuracy"].between(0.05, 1).all()
     pictures = np.load(tmp_path / "anatomy.npz")
@@ -122,7 +124,7 @@ def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
 
 def test_an_unknown_setting_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from \['default'"):
-        compare_settings(["nothing"], path=tmp_path / "anatomy.csv")
+        compare(SETTINGS, "setting", ["nothing"], digits=[3], path=tmp_path / "anatomy.csv")
     assert next(iter(SETTINGS)) == "default"
 
 
