@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,12 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from fl_gan_lib.palette import ANCHOR, ATTACKER, BASELINE, HONEST, OTHERS, VICTIM
 from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord, load_records
-
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#666666"
-BLACK, BROWN = "#000000", "#7A4A12"
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
@@ -49,25 +47,26 @@ def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Fi
     return finish(figure)
 
 
-def plot_strips(strips: Mapping[str, np.ndarray], *, columns: int = 10, title: str = "") -> Figure:
+def plot_strips(strips: Mapping[str, np.ndarray], *, columns: int = 10, size: float = 0.62, title: str = "") -> Figure:
     """A labelled row of images each; labels that begin with "private" are set off in colour.
 
     Args:
         strips: label -> uint8 images (n, 28, 28), of which the first `columns` are drawn. A label may have two lines.
         columns: images a row.
+        size: of an image, in inches.
         title: above all rows.
     """
     lines = [line for label in strips for line in label.split("\n")]
     margin = 0.25 + 0.078 * max(map(len, lines))
-    width, height = 0.62 * columns + margin + 0.1, 0.62 * len(strips)
+    width, height = size * columns + margin + 0.1, size * len(strips)
     top = 0.15 + 0.27 * len(title.splitlines())
     figure, axes = plt.subplots(len(strips), 1, figsize=(width, height + top), squeeze=False)
     figure.subplots_adjust(left=margin / width, right=0.99, top=height / (height + top), bottom=0.01, hspace=0.06)
     for axis, (label, strip) in zip(axes[:, 0], strips.items(), strict=True):
         _draw_tiles(axis, tile(strip[:columns], columns))
-        colour = BLUE if label.startswith("private") else ORANGE
+        colour = VICTIM if label.startswith("private") else ATTACKER
         axis.text(-0.02, 0.5, label, transform=axis.transAxes, ha="right", va="center", color=colour, fontsize=11)
-    figure.suptitle(title, fontsize=13, x=(margin + 0.31 * columns) / width, y=0.99, va="top")
+    figure.suptitle(title, fontsize=13, x=(margin + size / 2 * columns) / width, y=0.99, va="top")
     return finish(figure)
 
 
@@ -139,11 +138,12 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
 
 
 def draw_pictures(folder: Path, images: Path) -> None:
-    """All digits emerging, as a strip and in motion, and the comparisons of 3 and 9."""
+    """All digits emerging, as a strip and in motion, the comparisons of 3 and 9, and the protocol of the attack."""
     records = load_records(folder)
     images.mkdir(parents=True, exist_ok=True)
     save_picture(plot_emergence(records), images / "emergence.png")
     save_emergence(records, images / "emergence.gif")
+    save_picture(plot_protocol(attack=True), images / "protocol_attack.png")
     for digit in records.keys() & {3, 9}:
         save_picture(plot_comparison(records[digit]), images / f"comparison_{digit}.png")
 
@@ -157,7 +157,8 @@ def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
         "accuracy": "global accuracy",
     }
     figure, axes = plt.subplots(1, len(names), figsize=(11, 2.6), layout="constrained", sharex=True)
-    for axis, (column, name), colour in zip(axes, names.items(), (BLUE, ORANGE, GREEN, GREY), strict=True):
+    for axis, (column, name) in zip(axes, names.items(), strict=True):
+        colour = ANCHOR if column == "accuracy" else ATTACKER  # the model's, and that of the attacker's fakes
         axis.plot(record.metrics["round"], record.metrics[column], color=colour, marker=".", linewidth=2)
         if current is not None:
             axis.axvline(current, color="black", linewidth=1)
@@ -167,6 +168,59 @@ def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
         axis.axhline(1, color="lightgrey", linewidth=1, zorder=0)
         axis.set(title=name, xlabel="round", ylim=(-0.05, 1.25 if column == "diversity" else 1.08))
     return finish(figure)
+
+
+def plot_protocol(*, attack: bool = False) -> Figure:
+    """One round of federated averaging: who holds what, and what travels.
+
+    Args:
+        attack: with the attacker, what it does at home, and where its fakes enter the protocol.
+    """
+    top = 34 if attack else 20  # of the boxes of the clients
+    figure, axes = plt.subplots(figsize=(9.5, 0.095 * (top + 28)), layout="constrained")
+    axes.set(xlim=(-0.5, 100.5), ylim=(-0.5, top + 27.5))
+    axes.set_axis_off()
+    work = "④ averages the updates into the next global model; holds no image"
+    _draw_box(axes, (0, top + 16, 100, 11), "server", ANCHOR, work)
+    clients = (("victim", VICTIM, "all digits"), ("attacker", ATTACKER, "all but one digit"))
+    if not attack:
+        clients = (("client A", HONEST, "its own"), ("client B", HONEST, "its own"))
+    for left, (name, colour, images) in zip((0, 54), clients, strict=True):
+        _draw_box(axes, (left, 0, 46, top), name, colour, "")
+        _draw_box(axes, (left + 2, 2, 16, 11), "images", colour, images, face="white")
+        _draw_box(axes, (left + 28, 2, 16, 11), "local model", colour, "a copy", face="white")
+        _draw_arrow(axes, (left + 18, 6), (left + 28, 6), colour, "② train", (left + 22.8, 8.5))
+        _draw_arrow(axes, (left + 5, top + 16), (left + 5, top), ANCHOR, "① global model", (left + 13.5, top + 8))
+        _draw_arrow(axes, (left + 28, top), (left + 28, top + 16), colour, "③ update: weights", (left + 37.5, top + 8))
+    if attack:
+        _draw_box(axes, (56, 19, 16, 10), "generator", ATTACKER, "draws fakes", face="white")
+        _draw_arrow(axes, (88, 13), (72, 25), ATTACKER, "trained against\nthe received model", (89, 22.5))
+        _draw_arrow(axes, (64, 19), (64, 13), ATTACKER, 'fakes,\nlabelled "fake"', (71.5, 16))
+    return finish(figure)
+
+
+def _draw_box(
+    axes: plt.Axes, place: tuple[float, float, float, float], title: str, colour: str, text: str, face: str = ""
+) -> None:
+    """A box at (left, bottom, width, height) with a title, and text below it."""
+    left, bottom, width, height = place
+    axes.add_patch(plt.Rectangle((left, bottom), width, height, facecolor=face or f"{colour}18", edgecolor=colour))
+    axes.text(left + width / 2, bottom + height - 1, title, ha="center", va="top", color=colour, weight="bold")
+    axes.text(left + width / 2, bottom + height - 5, text, ha="center", va="top", fontsize=9)
+
+
+def _draw_arrow(
+    axes: plt.Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str,
+    text: str,
+    place: tuple[float, float],
+) -> None:
+    """An arrow from `start` to `end`, and text around `place`."""
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 2, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", end, start, arrowprops=arrow)
+    axes.text(*place, text, ha="center", va="center", color=colour, fontsize=10)
 
 
 def plot_partition(parts: Sequence[np.ndarray], labels: np.ndarray, *, title: str = "") -> Figure:
@@ -189,23 +243,49 @@ def plot_curves(
     curves: Mapping[str, Sequence[float]],
     *,
     rounds: Sequence[int] | None = None,
+    colours: Mapping[str, str] | None = None,
+    ylim: tuple[float, float] | None = None,
     title: str = "",
     ylabel: str = "test accuracy",
 ) -> Figure:
-    """One line per name over `rounds` (by default 1, 2, ...); the legend is in the order of the last values."""
-    figure, axes = plt.subplots(figsize=(9.5, 3.4), layout="constrained")
-    styles = ("-", "--", "-.", ":")
-    colours = (BLUE, ORANGE, GREEN, PINK, GREY)
-    order = sorted(curves, key=lambda name: -curves[name][-1])
-    for index, name in enumerate(order):
-        style = {"color": colours[index % len(colours)], "linestyle": styles[index % len(styles)]}
-        x = range(1, len(curves[name]) + 1) if rounds is None else rounds
-        axes.plot(x, curves[name], label=f"{name}: {curves[name][-1]:.3f}", linewidth=2, **style)
-    axes.set(xlabel="round", ylabel=ylabel)
+    """One line a name over `rounds` (by default 1, 2, ...), with its name and last value at its right end.
+
+    Args:
+        curves: by name, a value for each round.
+        rounds: where the values belong.
+        colours: by name, see `palette`; the others get a colour each, in the order of `curves`.
+        ylim: what part of the vertical axis is shown; by default all that the curves need.
+        title: above the plot.
+        ylabel: of the vertical axis.
+    """
+    figure, axes = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
+    spare = iter((HONEST, BASELINE, ATTACKER, VICTIM, ANCHOR, *OTHERS) * len(curves))
+    chosen = {name: (colours or {}).get(name) or next(spare) for name in curves}
+    for (name, values), style in zip(curves.items(), ("-", "--", "-.", ":") * len(curves), strict=False):
+        x = range(1, len(values) + 1) if rounds is None else rounds
+        axes.plot(x, values, color=chosen[name], linestyle=style, linewidth=2)
+    axes.set(xlabel="round", ylabel=ylabel, ylim=ylim)
     axes.set_title(title, loc="left")
-    # Beside the curves: they fill the plot.
-    figure.legend(loc="outside right upper")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="lightgrey", linewidth=0.5)
+    bottom, top = axes.get_ylim()
+    heights = _spread([(values[-1] - bottom) / (top - bottom) for values in curves.values()], gap=0.08)
+    for (name, values), height in zip(curves.items(), heights, strict=True):
+        words = f"{name}: {values[-1]:.3f}"
+        axes.text(1.01, height, words, transform=axes.transAxes, va="center", color=chosen[name])
     return finish(figure)
+
+
+def _spread(heights: Sequence[float], *, gap: float) -> list[float]:
+    """Heights of labels, from 0 to 1: as near as may be to those wanted, and none closer to another than `gap`."""
+    order = sorted(range(len(heights)), key=lambda index: heights[index])
+    placed = [min(max(height, 0), 1) for height in heights]
+    for lower, upper in pairwise(order):
+        placed[upper] = max(placed[upper], placed[lower] + gap)
+    placed[order[-1]] = min(placed[order[-1]], 1)
+    for upper, lower in pairwise(reversed(order)):
+        placed[lower] = min(placed[lower], placed[upper] - gap)
+    return placed
 
 
 def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:

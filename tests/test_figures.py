@@ -1,8 +1,12 @@
+from itertools import pairwise
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 
+from fl_gan_lib import palette
+from fl_gan_lib.explorer.page import STYLE
 from fl_gan_lib.figures import (
     plot_comparison,
     plot_curves,
@@ -10,6 +14,7 @@ from fl_gan_lib.figures import (
     plot_images,
     plot_metrics,
     plot_partition,
+    plot_protocol,
     plot_strips,
     save_emergence,
     tile,
@@ -76,6 +81,37 @@ def test_every_figure_renders_and_leaves_pyplot_empty(record, draw, tmp_path):
     draw(record).savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
     assert plt.get_fignums() == []
+
+
+def test_curves_are_named_at_their_ends_without_overlap():
+    curves = {"high": [0.1, 0.9], "same": [0.1, 0.9], "outside": [0.1, 0.2], "below": [0.1, 0.19]}
+    axes = plot_curves(curves, colours={"same": palette.VICTIM}, ylim=(0.5, 1)).axes[0]
+    heights = {text.get_text().split(":")[0]: text.get_position()[1] for text in axes.texts}
+    assert set(heights) == set(curves) and all(0 <= height <= 1 for height in heights.values())
+    ordered = sorted(heights.values())
+    assert min(upper - lower for lower, upper in pairwise(ordered)) > 0.07
+    assert heights["below"] < heights["outside"] < heights["high"]
+    colours = [line.get_color() for line in axes.lines]
+    assert [text.get_color() for text in axes.texts] == colours and colours[1] == palette.VICTIM
+
+
+@pytest.mark.parametrize("attack", [False, True])
+def test_the_diagram_of_the_protocol_names_who_takes_part(attack):
+    words = " ".join(text.get_text() for text in plot_protocol(attack=attack).axes[0].texts)
+    assert "server" in words and ("generator" in words) is attack and ("victim" in words) is attack
+
+
+def test_text_in_the_colours_of_the_roles_can_be_read_on_white():
+    roles = [palette.VICTIM, palette.ATTACKER, palette.HONEST, palette.BASELINE, palette.ANCHOR]
+    assert len(set(roles)) == 5
+    for colour in roles:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+        light = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), light, strict=True))
+        assert 1.05 / (luminance + 0.05) >= 4.5, colour  # WCAG 2.2, success criterion 1.4.3
+    style = STYLE.read_text("utf-8").lower()
+    assert f"first h3 {{ color: {palette.ATTACKER.lower()}" in style, "the explorer shows the attack first"
+    assert f"second h3 {{ color: {palette.BASELINE.lower()}" in style
 
 
 def test_the_frontier_holds_what_nothing_beats_in_both():

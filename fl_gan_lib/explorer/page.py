@@ -93,7 +93,7 @@ def describe(record: AttackRecord, frame: int) -> str:
     article = "an" if record.target == 8 else "a"
     return (
         f"Round {record.rounds[frame]}, digit {record.target}: {round(row['recognition'] * number)} of {number} fakes "
-        f"read as {article} {record.target}; the gap to the real images is {closed}."
+        f"are classified as {article} {record.target}; the gap to the real images is {closed}."
     )
 
 

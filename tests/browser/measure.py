@@ -207,6 +207,7 @@ async def draw_picture(address: str, context: BrowserContext) -> None:
     page, _ = await open_explorer(context, address, [])
     await page.get_by_label("beside it").select_option("without injection")
     await page.get_by_role("slider", name="round").fill("14")
+    await page.locator(".fl-gan-second canvas").last.wait_for()  # the second run comes from the kernel
     await page.locator(".fl-gan").click(position={"x": 5, "y": 5})  # takes the focus off the slider
     await page.locator(".fl-gan").screenshot(path=ROOT / "img" / "explorer.png")
 

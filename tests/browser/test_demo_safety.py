@@ -42,7 +42,9 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> float:
 def choose(page: Page, name: str) -> None:
     """Choose a run that the kernel has to send."""
     page.get_by_label("beside it").select_option(name)
-    expect(page.locator(".fl-gan section").nth(1)).to_contain_text(re.compile("fakes read as"), timeout=30_000)
+    expect(page.locator(".fl-gan section").nth(1)).to_contain_text(
+        re.compile("fakes are classified as"), timeout=30_000
+    )
 
 
 @pytest.fixture

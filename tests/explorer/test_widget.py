@@ -57,7 +57,7 @@ def test_digits_without_a_record_say_how_to_make_one(record):
 
 
 def test_the_sentence_says_what_is_seen(record):
-    sentence = "Round 5, digit 3: 5 of 7 fakes read as a 3; the gap to the real images is closed to 75%."
+    sentence = "Round 5, digit 3: 5 of 7 fakes are classified as a 3; the gap to the real images is closed to 75%."
     assert describe(record, 1) == sentence
     record.metrics["gap_closed"] = -0.2
     assert describe(record, 1).endswith("the gap to the real images is not closed at all.")
