@@ -56,6 +56,15 @@ def pictures(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return lambda given: draw_pictures(given.folder, given.images)
 
 
+@command("write the exercises into the notebooks, and the solutions notebooks")
+def exercises(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.lessons import EXERCISES
+    from fl_gan_lib.lessons.writing import write_exercises
+
+    parser.add_argument("--folder", type=Path, default=Path("notebooks"))
+    return lambda given: write_exercises(EXERCISES.values(), given.folder)
+
+
 @command("serve notebook 04 as a page, with Voila")
 def demo(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.explorer import server
