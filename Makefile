@@ -8,6 +8,8 @@
 #   make viewers    thirty viewers of one demo: time to a usable page, memory, errors
 #   make soak       ten viewers who click for an hour (MINUTES=60), into notebooks/runs/soak.csv
 #   make notebooks  execute all notebooks again, in place
+#   make exercises  write the exercises into the notebooks, and the solutions
+#   make site       the site, into out/site (REPOSITORY=owner/name adds links to edit, and to open in Colab)
 #   make records    run the attack, with and without injection, and the oracle again on all digits (or DIGITS="3 9"), into
 #                   notebooks/runs, and draw the README's pictures
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
@@ -17,7 +19,7 @@
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
 #   make interrupts ends runs of the attack at fifty random moments (KILLS=50), and goes on
-#   make properties the properties of averages, partitions and records, on 10,000 generated cases
+#   make properties the properties of averages, partitions and records, on 20,000 generated cases
 #   make audit      known faults of the installed packages
 #   make oldest     everything that CI runs, with the oldest release of each package, in .venv-oldest
 
@@ -33,11 +35,13 @@ PORT ?= 8866
 IP ?= 127.0.0.1
 MINUTES ?= 60
 KILLS ?= 50
+REPOSITORY ?=
 VENV ?= .venv
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWER := $(VENV)/.flower
+SITE := $(VENV)/.site
 # Whoever wants the results elsewhere may have no right to write here.
 PICTURES = $(if $(subst x-out,,x-$(OUT)),$(OUT),img)
 
@@ -53,7 +57,9 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers soak notebooks records table anatomy defences bench flower scale interrupts properties audit oldest
+export REPOSITORY
+
+.PHONY: attack test lab demo latency viewers soak notebooks exercises site records table anatomy defences bench flower scale interrupts properties audit oldest
 
 attack: $(READY)
 	@mkdir -p "$(OUT)" "$(PICTURES)" && out=$$(cd "$(OUT)" && pwd) && notebook="$$out/03_gan_attack_$(DIGIT).ipynb" && \
@@ -64,7 +70,7 @@ attack: $(READY)
 	echo && $(BIN)/python -m fl_gan_lib summary "$$out/attack_$(DIGIT).npz" && \
 	echo "Look at: $(PICTURES)/comparison_$(DIGIT).png, and the executed notebook $$notebook"
 
-test: $(READY) $(FLOWER)
+test: $(READY) $(FLOWER) site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval --ignore tests/browser notebooks tests \
@@ -88,7 +94,15 @@ soak: $(READY)
 # Without the state of the widgets: the explorer leaves its own copy for pages without a kernel.
 notebooks: $(READY) $(FLOWER)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb
+		--ExecutePreprocessor.store_widget_state=False notebooks/*.ipynb notebooks/solutions/*.ipynb
+
+exercises: $(READY)
+	$(BIN)/python -m fl_gan_lib exercises
+
+# Warnings are errors: a link that leads nowhere, a page that no other one names.
+site: $(SITE)
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir notebooks/pages --doctree-dir out/doctrees \
+		notebooks out/site
 
 records: $(READY)
 	$(BIN)/python -m fl_gan_lib table --kinds attack passive oracle --seeds 0 --digits $(DIGITS)
@@ -124,14 +138,14 @@ audit: $(READY)
 
 oldest:
 	$(PYTHON) -m venv --clear .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --editable ".[flower]" $$(sed -n 's/#.*//; s/>=/==/p' requirements.txt) \
+	.venv-oldest/bin/python -m pip install --quiet --editable ".[flower,site]" $$(sed -n 's/#.*//; s/>=/==/p' requirements.txt) \
 		"$$(sed -n 's/^flower = \["\(.*\)>=\([0-9.]*\),.*/\1==\2.*/p' pyproject.toml)"
-	touch .venv-oldest/.ready .venv-oldest/.flower
+	touch .venv-oldest/.ready .venv-oldest/.flower .venv-oldest/.site
 	$(MAKE) test VENV=.venv-oldest
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed (make PYTHON=python3.12 ...), this is " + sys.version)'
-	@echo "Installing into $(VENV) (some minutes, about 5 GB with the default torch; see the README for a lighter one)"
+	@echo "Installing into $(VENV) (some minutes, about 5 GB with the default torch; notebooks/pages/troubleshooting.md has a lighter one)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	@touch $@
@@ -139,4 +153,8 @@ $(READY): requirements.txt pyproject.toml
 # Not needed for the attack: its tests, and notebooks that leave the one machine.
 $(FLOWER): $(READY)
 	@$(BIN)/python -m pip install --quiet --editable ".[flower]"
+	@touch $@
+
+$(SITE): $(READY)
+	@$(BIN)/python -m pip install --quiet --editable ".[site]"
 	@touch $@

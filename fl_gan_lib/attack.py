@@ -210,7 +210,7 @@ def run_attack(
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most, see `recording.recorder.snapshot_rounds`.
         watch: called after each round with its number and, where the round was recorded, the record so far.
-        path: the file that the record goes to, *.npz; by default none, and the caller saves it.
+        path: the file that the record goes to, `.npz`; by default none, and the caller saves it.
         options: as for `build_federation`, for another split, model, attacker or protocol.
 
     Returns:

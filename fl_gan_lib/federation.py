@@ -1,4 +1,4 @@
-"""Federated averaging: clients train, a server averages, round by round (McMahan et al. 2017, algorithm 1).
+"""Federated averaging: clients train, a server averages, round by round (McMahan et al. 2017, algorithm 1)::
 
     in each round
         the server draws some of the clients                        federate
@@ -113,7 +113,7 @@ class Client:
         return Update(state, num_examples, {"loss": loss})
 
     def lasting_parts(self) -> dict[str, Any]:
-        """The objects that keep their state from round to round, by name; checkpoints save their `state_dict`s."""
+        """The objects that keep their state from round to round, by name; checkpoints save the `state_dict` of each."""
         return {} if self.model is None else {"model": self.model, "optimizer": self.optimizer}
 
 

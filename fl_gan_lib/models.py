@@ -47,7 +47,7 @@ class Classifier(nn.Sequential):
             nn.Tanh(),
             nn.Linear(128, num_outputs),  # (N, num_outputs)
         )
-        # Only a layout, shapes and values stay the same; no slower than the other one (notebooks/speed.md).
+        # Only a layout, shapes and values stay the same; no slower than the other one (notebooks/pages/speed.md).
         self.to(memory_format=torch.channels_last)
 
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ class ByFile(LoadFileScheduling):
         return nodeid if "test_it_runs_with_a_small_size" in nodeid else super()._split_scope(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)  # one file can be run without xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     return ByFile(config, log)
 
@@ -53,6 +56,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("needs_mnist"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a repository whose address is known; `make site` builds the one without."""
+    root, folder = Path(__file__).parents[1], tmp_path_factory.mktemp("site")
+    command = ["sphinx", "--quiet", "--fail-on-warning", "--keep-going", "--conf-dir", "notebooks/pages"]
+    command += ["--doctree-dir", str(folder / "doctrees"), "notebooks", str(folder / "html")]
+    environment = os.environ | {"REPOSITORY": "someone/laboratory"}
+    done = subprocess.run([sys.executable, "-m", *command], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
 
 
 @pytest.fixture

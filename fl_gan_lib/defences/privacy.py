@@ -187,7 +187,9 @@ def _opacus() -> Any:
     try:
         import opacus.accountants.utils
     except ImportError as error:
-        raise ImportError("differential privacy needs Opacus: pip install 'fl-gan-lib[defences]'") from error
+        raise ImportError(
+            "differential privacy needs Opacus: in the project's folder, pip install -e '.[defences]'"
+        ) from error
     return opacus
 
 
