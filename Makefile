@@ -21,7 +21,7 @@
 #   make interrupts ends runs of the attack at fifty random moments (KILLS=50), and goes on
 #   make properties the properties of averages, partitions and records, on 20,000 generated cases
 #   make audit      known faults of the installed packages
-#   make oldest     everything that CI runs, with the oldest release of each package, in .venv-oldest
+#   make oldest     everything that CI runs, with the oldest release of each package but the site's, in .venv-oldest
 
 PYTHON ?= python3
 DIGIT ?= 3
@@ -35,7 +35,6 @@ PORT ?= 8866
 IP ?= 127.0.0.1
 MINUTES ?= 60
 KILLS ?= 50
-REPOSITORY ?=
 VENV ?= .venv
 
 BIN := $(VENV)/bin
@@ -56,8 +55,6 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 	FL_GAN_DATA=$(FL_GAN_DATA) is no folder that can be used: name one, or leave it out))
 export FL_GAN_DATA
 endif
-
-export REPOSITORY
 
 .PHONY: attack test lab demo latency viewers soak notebooks exercises site records table anatomy defences bench flower scale interrupts properties audit oldest
 
@@ -99,7 +96,7 @@ notebooks: $(READY) $(FLOWER)
 exercises: $(READY)
 	$(BIN)/python -m fl_gan_lib exercises
 
-# Warnings are errors: a link that leads nowhere, a page that no other one names.
+# Warnings are errors: a link that leads nowhere, a page in no table of contents.
 site: $(SITE)
 	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir notebooks/pages --doctree-dir out/doctrees \
 		notebooks out/site
@@ -151,10 +148,6 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 # Not needed for the attack: its tests, and notebooks that leave the one machine.
-$(FLOWER): $(READY)
-	@$(BIN)/python -m pip install --quiet --editable ".[flower]"
-	@touch $@
-
-$(SITE): $(READY)
-	@$(BIN)/python -m pip install --quiet --editable ".[site]"
+$(FLOWER) $(SITE): $(READY)
+	@$(BIN)/python -m pip install --quiet --editable ".[$(@F:.%=%)]"
 	@touch $@

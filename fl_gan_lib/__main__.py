@@ -61,8 +61,7 @@ def exercises(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.lessons import EXERCISES
     from fl_gan_lib.lessons.writing import write_exercises
 
-    parser.add_argument("--folder", type=Path, default=Path("notebooks"))
-    return lambda given: write_exercises(EXERCISES.values(), given.folder)
+    return lambda given: write_exercises(EXERCISES.values(), "notebooks")
 
 
 @command("serve notebook 04 as a page, with Voila")
@@ -116,7 +115,7 @@ def anatomy(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies.anatomy import SETTINGS
     from fl_gan_lib.studies.jobs import compare
 
-    parser.add_argument("--settings", nargs="+", metavar="NAME", default=list(SETTINGS), help="by default all of them")
+    parser.add_argument("--settings", nargs="+", metavar="NAME", default=list(SETTINGS), choices=SETTINGS)
     _add_sweep(parser, "anatomy.csv")
     return lambda given: compare(
         SETTINGS, "setting", given.settings, digits=[3], seeds=given.seeds or range(3), **_sweep_options(given)
@@ -130,7 +129,7 @@ def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies.jobs import compare
 
     known = [*DEFENCES, *ATTACKERS]
-    parser.add_argument("--settings", nargs="+", metavar="NAME", default=known, help="by default all of them")
+    parser.add_argument("--settings", nargs="+", metavar="NAME", default=known, choices=known)
     parser.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
     _add_sweep(parser, "defences.csv")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
-from fl_gan_lib.palette import ANCHOR, ATTACKER, BASELINE, HONEST, OTHERS, VICTIM
+from fl_gan_lib.palette import ANCHOR, ATTACKER, HONEST, OTHERS, VICTIM
 from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord, load_records
 
@@ -251,17 +251,17 @@ def plot_curves(
     """One line a name over `rounds` (by default 1, 2, ...), with its name and last value at its right end.
 
     Args:
-        curves: by name, a value for each round.
+        curves: by name, a value for each round; at least one curve.
         rounds: where the values belong.
-        colours: by name, see `palette`; the others get a colour each, in the order of `curves`.
+        colours: by name, those of the roles in `palette`; the other curves get colours that stand for no role.
         ylim: what part of the vertical axis is shown; by default all that the curves need.
         title: above the plot.
         ylabel: of the vertical axis.
     """
     figure, axes = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
-    spare = iter((HONEST, BASELINE, ATTACKER, VICTIM, ANCHOR, *OTHERS) * len(curves))
+    spare = cycle(OTHERS)
     chosen = {name: (colours or {}).get(name) or next(spare) for name in curves}
-    for (name, values), style in zip(curves.items(), ("-", "--", "-.", ":") * len(curves), strict=False):
+    for (name, values), style in zip(curves.items(), cycle(("-", "--", "-.", ":")), strict=False):
         x = range(1, len(values) + 1) if rounds is None else rounds
         axes.plot(x, values, color=chosen[name], linestyle=style, linewidth=2)
     axes.set(xlabel="round", ylabel=ylabel, ylim=ylim)
@@ -277,7 +277,7 @@ def plot_curves(
 
 
 def _spread(heights: Sequence[float], *, gap: float) -> list[float]:
-    """Heights of labels, from 0 to 1: as near as may be to those wanted, and none closer to another than `gap`."""
+    """Heights of labels, from 0 to 1, moved apart until none is closer to another than `gap`."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = [min(max(height, 0), 1) for height in heights]
     for lower, upper in pairwise(order):

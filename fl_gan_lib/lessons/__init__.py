@@ -15,7 +15,7 @@ def check(name: str, answer: Any) -> None:
 
     Args:
         name: of the exercise, for instance `"01.2"`: the second one of notebook 01.
-        answer: what its cell asks for, most often a function.
+        answer: the function that its cell asks for.
 
     Raises:
         ValueError: there is no such exercise.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations, permutations
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -15,17 +15,19 @@ from fl_gan_lib.lessons.exercise import Exercise, Mistake, as_number
 
 def check_steps(central_steps: Callable[[int, int, int, int], float]) -> None:
     for clients, images, steps, batch in ((5, 800, 8, 32), (3, 100, 4, 10)):
-        case = f"For {clients} clients of {images} images, {steps} local steps and mini-batches of {batch}"
+        case = f"For {clients} clients of {images} images, {steps} local steps and mini-batches of {batch},"
         found = as_number(central_steps(clients, images, steps, batch), case)
         if abs(found - clients * steps) < 1e-6:
             continue
         if abs(found - steps) < 1e-6:
             raise Mistake(f"{case} you give the central model {steps} steps. That is the *equal steps* of section 1.")
         if abs(found - steps / clients) < 1e-6:
-            raise Mistake(f"{case} you have divided by the clients. The central model has *more* images to go through.")
+            raise Mistake(
+                f"{case} you have divided by the number of clients. The central model has *more* images to go through."
+            )
         if abs(found - steps * batch / images) < 1e-6:
             raise Mistake(
-                f"{case} you return the epochs of a round. How many steps are that for all images in one place?"
+                f"{case} you return the epochs of a round. How many steps is that, with all images in one place?"
             )
         raise Mistake(
             f"{case} you return {found:g}. In a round, each image must be used as often as in the federation."
@@ -58,7 +60,7 @@ another, and each starts from where the last one ended. That is why it learns mo
         """def central_steps(num_clients, images_per_client, local_steps, batch_size):
     return local_steps""": "equal steps",
         """def central_steps(num_clients, images_per_client, local_steps, batch_size):
-    return local_steps / num_clients""": "divided by the clients",
+    return local_steps / num_clients""": "divided by the number of clients",
         """def central_steps(num_clients, images_per_client, local_steps, batch_size):
     return local_steps * batch_size / images_per_client""": "epochs of a round",
     },
@@ -100,7 +102,7 @@ def _flat(state: dict[str, Tensor]) -> Tensor:
 
 
 def _mean_cosine(vectors: Sequence[Tensor]) -> float:
-    pairs = permutations(vectors, 2)
+    pairs = combinations(vectors, 2)
     return torch.stack([F.cosine_similarity(one, other, dim=0) for one, other in pairs]).mean().item()
 
 
@@ -169,11 +171,11 @@ def check_unused(unused: Callable[[Tensor, int], Sequence[int]]) -> None:
         moved[:, [*missing, 10]] -= 0.3 * progress[:, None]
         moved[:, rises] += 0.3 * progress[:, None]
         moved[:, 7] -= 1.2 * progress * (1 - progress)  # falls, and comes back
-        found = unused(moved, 10)
+        found = torch.as_tensor(list(unused(moved, 10)))
         case = f"Where nobody holds {missing}," if missing else "Where somebody holds each digit,"
-        if any(isinstance(output, bool) or getattr(output, "dtype", None) == torch.bool for output in found):
+        if found.dtype == torch.bool:
             raise Mistake(f"{case} you return True and False. Return the digits themselves.")
-        found = sorted(int(output) for output in found)
+        found = sorted(found.flatten().int().tolist())
         if found == missing:
             continue
         if 10 in found:

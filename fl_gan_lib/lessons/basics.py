@@ -24,7 +24,7 @@ def check_share(share_of: Callable[[Sequence[int], int], float]) -> None:
             raise Mistake(f"{case} you divide by the examples of the *other* clients. n counts all examples.")
         if share > 1:
             raise Mistake(
-                f"{case} your share is {share:g}. A share is a fraction, at most 1, and no percentage: divide by n, "
+                f"{case} your share is {share:g}. A share is a fraction, at most 1, not a percentage: divide by n, "
                 "the sum of all counts."
             )
         raise Mistake(f"{case} your share is {share:.4f}, and it should be {right:.4f}. Look at n_k / n in step 4.")
@@ -109,7 +109,7 @@ at random in given shares. It returns a list with one array of indices for each 
 client, each share is right to within one image, and the same seed always gives the same split.""",
     hint="`np.random.default_rng(seed).permutation(num_images)` shuffles all indices. `np.cumsum(shares)` says where "
     "each part ends, as a fraction: multiply it by `num_images`, and round to whole numbers. `np.split(array, ends)` "
-    "cuts an array at the positions `ends`. The end of the last part is no cut.",
+    "cuts an array at the positions `ends`. The end of the last part is not a cut.",
     answer="deal_unequally",
     stub="""def deal_unequally(num_images, shares, seed):
     \"\"\"Index arrays, one for each of `shares`, which sum to 1.\"\"\"
@@ -167,7 +167,9 @@ def check_recover(recover: Callable[[dict[str, Any], dict[str, Any], int, int], 
 
 
 def _close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return all(torch.allclose(torch.as_tensor(one[name]), other[name], atol=1e-4) for name in other)
+    return all(
+        torch.allclose(torch.as_tensor(one[name], dtype=other[name].dtype), other[name], atol=1e-4) for name in other
+    )
 
 
 RECOVER = Exercise(

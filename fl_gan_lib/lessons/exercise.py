@@ -14,7 +14,7 @@ class Mistake(Exception):
 
 
 class NotDone(Exception):
-    """Raised by a check: there is no answer yet."""
+    """There is no answer yet."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Exercise:
         title, task, hint, explanation: Markdown; the explanation stands below the solution.
         level: "easy", "medium" or "hard".
         minutes: that a student needs.
-        answer: the name of the variable, most often a function, that the check is given.
+        answer: the name of the function that the reader writes.
         stub: the code that the reader completes.
         solution: the code of one right answer.
         wrong: typical wrong answers: by their code, a phrase of the hint that they must get.
-        check: tries an answer; raises `Mistake`. A function as an answer comes wrapped: it gets copies of what it is
-            called with, and what goes wrong in it becomes a `Mistake`.
+        check: tries the function; raises `Mistake`. It comes wrapped: it gets copies of what it is called with, and
+            what goes wrong in it becomes a `Mistake`.
     """
 
     name: str
@@ -51,9 +51,9 @@ class Exercise:
 def verdict(exercise: Exercise, answer: Any) -> str:
     """What to tell somebody who gave this answer: "Right", "Not done yet", or what is wrong and where to look."""
     try:
-        if answer is None or answer is ...:
-            raise NotDone
-        exercise.check(_guarded(answer) if callable(answer) else answer)
+        if not callable(answer):
+            raise Mistake(f"`{exercise.answer}` must be a function.")
+        exercise.check(_guarded(answer))
     except NotDone:
         return (
             f"Not done yet: `{exercise.answer}` gives nothing back. Complete it (does it end with `return`?), run its "
@@ -87,12 +87,11 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _place(error: Exception) -> str:
-    """The line of the reader's own code, not of a library's, where an error arose."""
+    """The line of the reader's function where an error arose, in it or in what it called."""
     called = traceback.extract_tb(error.__traceback__)[1:]  # without the call itself
     if not called:
         return " before it begins (does it take the arguments of the stub?)"
-    lines = [frame.line for frame in called if frame.line and "site-packages" not in frame.filename]
-    return f" at `{lines[-1]}`" if lines else ""
+    return f" at `{called[0].line}`" if called[0].line else ""
 
 
 def as_number(value: Any, case: str) -> float:
@@ -102,6 +101,6 @@ def as_number(value: Any, case: str) -> float:
         Mistake: it is no number.
     """
     try:
-        return value + 0.0 if isinstance(value, int | float) else float(value.item())
+        return float(value) if isinstance(value, int | float) else float(value.item())
     except (AttributeError, TypeError, ValueError, RuntimeError):
         raise Mistake(f"{case} your function returns a {type(value).__name__}. It must return one number.") from None

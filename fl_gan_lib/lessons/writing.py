@@ -26,11 +26,13 @@ def write_exercises(exercises: Iterable[Exercise], folder: str | Path) -> None:
     Outputs of cells that stay as they are stay as well; run the notebooks for the others.
 
     Raises:
-        ValueError: a notebook has no cell that begins with "## Exercises", after which they stand.
+        ValueError: a notebook is missing, or has no cell that begins with "## Exercises", after which they stand.
     """
     for number, group in groupby(exercises, key=lambda exercise: exercise.name.partition(".")[0]):
         mine = list(group)
-        (path,) = Path(folder).glob(f"{number}_*.ipynb")
+        path = next(Path(folder).glob(f"{number}_*.ipynb"), None)
+        if path is None:
+            raise ValueError(f"there is no notebook {number}_*.ipynb in {folder}: run this in the project's folder")
         notebook = nbformat.read(path, 4)
         notebook.cells = with_exercises(notebook.cells, mine)
         _write(notebook, path)
@@ -38,7 +40,7 @@ def write_exercises(exercises: Iterable[Exercise], folder: str | Path) -> None:
 
 
 def with_exercises(cells: Sequence[NotebookNode], exercises: Sequence[Exercise]) -> list[NotebookNode]:
-    """The cells of a notebook with those of its exercises made anew."""
+    """The cells of a notebook with those of its exercises replaced."""
     others = [cell for cell in cells if not cell.id.startswith("exercise-")]
     places = [place for place, cell in enumerate(others, start=1) if cell.source.startswith(HEADING)]
     if not places:
@@ -108,5 +110,4 @@ def _write(notebook: NotebookNode, path: Path) -> None:
         before = old.get(cell.id)
         if cell.cell_type == "code" and before and before.source == cell.source:
             cell.outputs, cell.execution_count, cell.metadata = before.outputs, before.execution_count, before.metadata
-    path.parent.mkdir(exist_ok=True)
     files.write_atomically(path, (nbformat.writes(notebook) + "\n").encode())

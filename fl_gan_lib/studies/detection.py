@@ -17,7 +17,7 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import FAKE_LABEL, Classifier
-from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job
+from fl_gan_lib.studies.jobs import NO_PICTURES, TEN_PARTICIPANTS, attack_job
 from fl_gan_lib.studies.sweep import Job, Result
 from fl_gan_lib.studies.variants import HedgingAttacker
 
@@ -40,11 +40,11 @@ def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> 
             seen.append(describe_updates(updates, state, test).assign(round=number))
         return fedavg(updates)
 
-    metrics, pictures = attack_job(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
+    metrics, _ = attack_job(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
     last = metrics.iloc[-1]
     rows = pd.concat(seen)
     names = ("accuracy", "recognition", "gap_closed", "diversity")
-    return rows.assign(**{f"{name}_run": last[name] for name in names}), pictures
+    return rows.assign(**{f"{name}_run": last[name] for name in names}), NO_PICTURES
 
 
 def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], test: ImageDataset) -> pd.DataFrame:

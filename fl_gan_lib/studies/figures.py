@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from sklearn.metrics import auc
 
 from fl_gan_lib.figures import finish
-from fl_gan_lib.palette import ANCHOR, ATTACKER, BASELINE, HONEST, OTHERS, VICTIM
+from fl_gan_lib.palette import ANCHOR, ATTACKER, OTHERS
 
 
 def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str = "") -> Figure:
@@ -43,9 +43,7 @@ def plot_tradeoff(
         groups: by setting, what its colour stands for.
     """
     figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
-    colours = dict(
-        zip(dict.fromkeys(groups.values()), cycle((*OTHERS, VICTIM, HONEST, BASELINE, ANCHOR)), strict=False)
-    )
+    colours = dict(zip(dict.fromkeys(groups.values()), cycle(OTHERS), strict=False))
     numbers = {name: number for number, name in enumerate(groups, start=1)}
     starred = set()
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
@@ -53,7 +51,7 @@ def plot_tradeoff(
         best = {name for name, point in medians.items() if not any(_beats(other, point) for other in medians.values())}
         starred |= best
         frontier = np.array(sorted(medians[name] for name in best))
-        axis.step(*frontier.T, where="pre", color=ATTACKER, linewidth=6, alpha=0.3, zorder=0)
+        axis.step(*frontier.T, where="pre", color=ANCHOR, linewidth=6, alpha=0.3, zorder=0)
         for name, (x, y) in medians.items():
             (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
             spread = {"color": colours[groups[name]], "alpha": 0.4, "zorder": 1}
@@ -96,9 +94,7 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
     area = {name: auc(alarms, caught) for name, (alarms, caught) in curves.items()}
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
-    styles = cycle(
-        zip((VICTIM, ATTACKER, HONEST, BASELINE, ANCHOR, OTHERS[0]), ("-", "--", "-.", ":") * 2, strict=False)
-    )
+    styles = cycle(zip(OTHERS, ("-", "--", "-.", ":") * 2, strict=False))
     for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
         axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
     axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
@@ -118,8 +114,8 @@ def plot_costs(curves: Sequence[Mapping[str, Any]]) -> Figure:
         counts = np.array(curve["counts"])
         seconds = np.array([curve["seconds"][str(count)] for count in counts])
         medians = np.median(seconds, axis=1)
-        axis.plot(counts, seconds, ".", color=VICTIM, alpha=0.35)
-        axis.plot(counts, medians, "o", color=VICTIM, label="median")
+        axis.plot(counts, seconds, ".", color=OTHERS[0], alpha=0.35)
+        axis.plot(counts, medians, "o", color=OTHERS[0], label="median")
         axis.plot(counts, np.polyval(np.polyfit(counts, medians, 1), counts), color=ANCHOR, label="straight line")
         axis.set(xlabel=curve["unit"], ylabel="seconds a round", xlim=(0, None), ylim=(0, None))
         axis.set_title(curve["title"], loc="left")
@@ -148,6 +144,6 @@ def plot_hosts(hosts: Mapping[str, Mapping[str, str]]) -> Figure:
             axes.text(x + 0.5, low + 0.14, f"{process}: {holds}", ha="center", va="center", fontsize=8.5)
         if y == 0:
             ends = {"xy": (middle + 0.5 + (x - middle) * 0.4, 1.2), "xytext": (x + 0.5, 0.8)}
-            axes.annotate("", **ends, arrowprops={"arrowstyle": "->", "color": VICTIM, "linewidth": 1.8})
-    axes.text(middle + 0.5, 0.98, "each node calls the server (TLS)", ha="center", color=VICTIM, fontsize=8.5)
+            axes.annotate("", **ends, arrowprops={"arrowstyle": "->", "color": ANCHOR, "linewidth": 1.8})
+    axes.text(middle + 0.5, 0.98, "each node calls the server (TLS)", ha="center", color=ANCHOR, fontsize=8.5)
     return finish(figure)

@@ -1,4 +1,4 @@
-"""The jobs that sweeps are made of (a whole attack, or what it is compared with, in one call), and their comparison."""
+"""The jobs of a sweep (a whole attack, or what it is compared with, in one call), and `compare`, which runs them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def compare(
         recorded: names of settings whose whole records of seed 0 go beside the csv file.
 
     Returns:
-        All rows of the file: a setting, digit, seed and recorded round each.
+        All rows of the file: what each job returns, with its setting, digit and seed.
 
     Raises:
         ValueError: a name is unknown.
@@ -114,5 +114,5 @@ def compare(
 
 
 def record_kind(name: str) -> str:
-    """How the record of a setting is called: a file's name that still reads as the setting's."""
+    """The kind under which a setting's record is saved: a file's name that still reads as the setting's."""
     return name.replace("%", "percent").replace(",", "").replace(" ", "_")

@@ -32,13 +32,11 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx-mathjax-offline",
 ]
-root_doc = "index"
-exclude_patterns = ["runs", "pages/templates", "**.ipynb_checkpoints"]
+exclude_patterns = ["runs"]
 templates_path = ["templates"]
 default_role = "code"  # docstrings mark code as Markdown does
 add_module_names = False
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
 autodoc_typehints_format = "fully-qualified"
 python_use_unqualified_type_names = True  # and shown without their modules
 napoleon_use_ivar = True  # attributes as a short list
@@ -60,7 +58,6 @@ html_use_index = html_domain_indices = False  # the API is one page
 html_show_copyright = html_show_sphinx = False
 html_theme_options: dict[str, Any] = {
     "show_toc_level": 2,
-    "use_download_button": True,
     "home_page_in_toc": True,
 }
 if REPOSITORY:
@@ -78,9 +75,12 @@ class Explorer(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         runs = NOTEBOOKS / "runs"
+        records = load_records(runs)
+        if not records:
+            raise self.error(f"there are no records in {runs}: make some with `make records`")
         for path in (SCRIPT, STYLE, *runs.glob("attack_*.npz")):
             self.env.note_dependency(str(path))
-        return [nodes.raw("", standalone_page(load_records(runs)), format="html")]
+        return [nodes.raw("", standalone_page(records), format="html")]
 
 
 def add_colab_button(
@@ -100,12 +100,15 @@ def add_colab_button(
 
 def write_colab_copies(app: Sphinx, error: Exception | None) -> None:
     """Copies of the notebooks that can be opened in Colab, to the branch that is published."""
-    for path in [] if error else sorted(NOTEBOOKS.glob("**/0*.ipynb")):
-        place = path.relative_to(NOTEBOOKS)
-        copy = Path(app.outdir) / "colab" / place
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        copy.write_text(json.dumps(for_colab(notebook, place.as_posix())), encoding="utf-8")
+    if error:
+        return
+    for page in app.env.found_docs:
+        path = NOTEBOOKS / f"{page}.ipynb"
+        if path.exists():
+            copy = Path(app.outdir) / "colab" / f"{page}.ipynb"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            copy.write_text(json.dumps(for_colab(notebook, f"{page}.ipynb")), encoding="utf-8")
 
 
 def for_colab(notebook: Mapping[str, Any], place: str) -> dict[str, Any]:
@@ -114,7 +117,7 @@ def for_colab(notebook: Mapping[str, Any], place: str) -> dict[str, Any]:
     Links to other notebooks and pages lead to the site, those to other files to the repository.
     """
     owner, _, name = REPOSITORY.partition("/")
-    extra = next((extra for number, extra in EXTRAS.items() if place.startswith(number)), "")
+    extra = EXTRAS.get(posixpath.basename(place)[:2], "")
     words = "*This is a copy for Colab. The next cell installs the laboratory, which takes some minutes. Run it first.*"
     install = [
         "import os\n",
@@ -124,7 +127,7 @@ def for_colab(notebook: Mapping[str, Any], place: str) -> dict[str, Any]:
         f"    !git clone --quiet --depth 1 https://github.com/{REPOSITORY} /content/laboratory\n",
         "%cd /content/laboratory/notebooks\n",
         f"%pip install --quiet --editable ..{extra}\n",
-        "sys.path.insert(0, '/content/laboratory')  # this kernel has started before the installation",
+        "sys.path.insert(0, '/content/laboratory')  # this kernel started before the installation",
     ]
     cells = [{"cell_type": "markdown", "id": "colab", "metadata": {}, "source": [words]}]
     cells += [{"cell_type": "code", "id": "install", "metadata": {}, "source": install}]
@@ -151,5 +154,5 @@ def setup(app: Sphinx) -> None:
     if REPOSITORY:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", REPOSITORY):
             raise ValueError(f"REPOSITORY is {REPOSITORY!r}: it must be owner/name, as on GitHub")
-        app.connect("html-page-context", add_colab_button, priority=501)  # after the theme has made its own buttons
+        app.connect("html-page-context", add_colab_button, priority=501)  # after the theme has begun its list
         app.connect("build-finished", write_colab_copies)

@@ -26,12 +26,12 @@ def requests(page: Page) -> list[str]:
     return asked
 
 
-def names(site: Path) -> list[Path]:
+def html_files(site: Path) -> list[Path]:
     return sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
 
 
 def test_no_page_asks_another_host_for_anything(page: Page, site: Path, requests: list[str]):
-    for path in names(site):
+    for path in html_files(site):
         page.goto(path.as_uri(), wait_until="networkidle")
     assert len(requests) > 100
     assert not [url for url in requests if not url.startswith(("file:", "data:", "blob:"))]
@@ -51,13 +51,14 @@ def test_the_explorer_on_the_start_page_moves(page: Page, site: Path):
 def test_nothing_is_cut_off_on_a_telephone(page: Page, site: Path):
     page.set_viewport_size(PHONE)
     cut_off = {}
-    for path in names(site):
+    for path in html_files(site):
         page.goto(path.as_uri())
         if page.locator(".fl-gan-page").count():
             expect(page.locator(".fl-gan").first).to_have_attribute("data-ready", "true")
-        wide = page.evaluate("document.documentElement.scrollWidth") > PHONE["width"]
-        if wide or page.evaluate(CUT_OFF):
-            cut_off[path.name] = [wide, *page.evaluate(CUT_OFF)[:3]]
+        expect(page.locator("article")).not_to_have_count(0)
+        wide, cut = page.evaluate("document.documentElement.scrollWidth") > PHONE["width"], page.evaluate(CUT_OFF)
+        if wide or cut:
+            cut_off[str(path.relative_to(site))] = [wide, *cut[:3]]
     assert not cut_off
     page.goto((site / "index.html").as_uri())
     expect(page.locator(".fl-gan")).to_have_attribute("data-ready", "true")

@@ -84,7 +84,7 @@ def test_an_impossible_budget_is_refused_at_construction(tiny_dataset, settings,
 
 def test_without_opacus_it_says_how_to_get_it(tiny_dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus.accountants.utils", None)
-    with pytest.raises(ImportError, match=r"pip install 'fl-gan-lib\[defences\]'"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[defences\]'"):
         PrivateClient(tiny_dataset, epsilon=1, num_rounds=1)
 
 
