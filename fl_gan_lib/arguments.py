@@ -1,0 +1,69 @@
+"""What a caller may give: a number or a truth value of Python, NumPy or torch is taken; what is out of range is named.
+
+Everything that is refused is a ValueError that says which argument is wrong, what it is, and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+from operator import index
+from typing import Any
+
+
+def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None, *, why: str = "") -> int:
+    """`value` as an int, from `least` to `most`; `why` ends the message, for instance "(all clients)".
+
+    Raises:
+        ValueError: it is no whole number (a float, a text, a truth value), or out of range.
+    """
+    try:
+        whole = None if _is_truth(value) else index(value)
+    except TypeError:
+        whole = None
+    if whole is None or (least is not None and whole < least) or (most is not None and whole > most):
+        allowed = {
+            (False, False): "",
+            (True, False): f" of at least {least}",
+            (False, True): f" of at most {most}",
+            (True, True): f" from {least} to {most}",
+        }[least is not None, most is not None]
+        raise ValueError(f"{name} is {value!r:.80}: it must be a whole number{allowed}{why and f' {why}'}")
+    return whole
+
+
+def real_number(
+    name: str,
+    value: Any,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+    infinite: bool = False,
+    why: str = "",
+) -> float:
+    """`value` as a float greater than `above`, from `least` to `most`, and finite unless `infinite` may be given.
+
+    Raises:
+        ValueError: it is no number, or out of range.
+    """
+    try:
+        real = math.nan if _is_truth(value) or isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        real = math.nan
+    if not (above < real and least <= real <= most) or (math.isinf(real) and not infinite):
+        bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)
+        bounds += [f"at most {most:g}"] * (most < math.inf)
+        number = "a number" if infinite else "a finite number"
+        raise ValueError(f"{name} is {value!r:.80}: it must be {' '.join([number, ' and '.join(bounds), why]).strip()}")
+    return real
+
+
+def truth(name: str, value: Any) -> bool:
+    """`value` as a bool; raises a ValueError unless it is a truth value (a number or a text is none)."""
+    if not _is_truth(value):
+        raise ValueError(f"{name} is {value!r:.80}: it must be True or False")
+    return bool(value)
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
