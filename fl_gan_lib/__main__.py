@@ -90,10 +90,11 @@ def demo(parser: ArgumentParser) -> Callable[[Namespace], object]:
 def live(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.explorer.live import attack_live
 
-    parser.add_argument("target", type=int, choices=range(10))
+    parser.add_argument("target", metavar="CLASS")
     parser.add_argument("record", type=Path)
     parser.add_argument("--rounds", type=int, required=True)
-    return lambda given: attack_live(given.target, given.record, rounds=given.rounds)
+    parser.add_argument("--dataset", default="mnist-5k")
+    return lambda given: attack_live(given.target, given.record, rounds=given.rounds, dataset=given.dataset)
 
 
 @command("the attack and what it is compared with as csv, and the records of seed 0")
@@ -174,7 +175,7 @@ def flower(parser: ArgumentParser) -> Callable[[Namespace], object]:
         start = deploy if given.deploy else simulate
         options = {} if given.rounds is None else {"rounds": given.rounds}
         record = start(given.target, output=given.out, num_nodes=given.nodes, **options)
-        print(f"{summarise(record)}\nRecord: {record_path(given.out, record.target)}")
+        print(f"{summarise(record)}\nRecord: {record_path(given.out, record.target_name)}")
 
     return run
 

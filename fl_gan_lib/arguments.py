@@ -9,6 +9,8 @@ import math
 from operator import index
 from typing import Any
 
+SIDES = range(16, 65, 4)  # of images, in pixels
+
 
 def whole_number(name: str, value: Any, least: int | None = None, most: int | None = None, *, why: str = "") -> int:
     """`value` as an int, from `least` to `most`; `why` ends the message, for instance "(all clients)".
@@ -63,6 +65,13 @@ def truth(name: str, value: Any) -> bool:
     if not _is_truth(value):
         raise ValueError(f"{name} is {value!r:.80}: it must be True or False")
     return bool(value)
+
+
+def check_side(side: Any) -> int:
+    """The side of images in pixels; raises a ValueError unless it is a multiple of 4 from 16 to 64."""
+    if whole_number("side", side) not in SIDES:
+        raise ValueError(f"side is {side}: it must be a multiple of 4 from 16 to 64")
+    return int(side)
 
 
 def _is_truth(value: Any) -> bool:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from numbers import Integral
-from operator import index
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fl_gan_lib.data import ImageDataset, check_digit
-from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.arguments import real_number, truth, whole_number
+from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Aggregate, Client, Update, federate
-from fl_gan_lib.metrics import accuracies
-from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier, Generator
+from fl_gan_lib.metrics import accuracies, explain_unmeasured
+from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.checkpoints import Checkpoint
+from fl_gan_lib.recording.faults import check_generator, check_images, check_outputs
+from fl_gan_lib.recording.identity import describe, describe_data
 from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
 
@@ -30,7 +30,7 @@ GENERATOR_STEPS = 12
 
 
 class GANAttacker(Client):
-    """A participant who lacks a digit and makes the federation draw it.
+    """A participant who lacks a class and makes the federation draw it.
 
     In each round it (1) trains its generator against the model that it received, which serves as the discriminator,
     and (2) adds fresh fakes, labelled "fake", to its own images before the local training that the protocol asks for.
@@ -43,46 +43,50 @@ class GANAttacker(Client):
 
     Args:
         dataset: the attacker's own images, without the target.
-        target: the digit to draw, 0 to 9.
+        target: the class to draw, its name or number.
         num_rounds: how many rounds the federation has announced.
         inject: False leaves out (2), the paper's passive attack.
-        generator_steps: mini-batches of fakes a round.
-        fakes_per_image: injected fakes a round for each own image; by default as many as two classes of the attacker's
-            nine have images.
-        fake_label: the label of the fakes; one of the attacker's own digits where the model has no spare output.
-        make_generator: see `AveragedGenerator`.
+        generator_steps: mini-batches of fakes a round, at least 1.
+        fakes_per_image: injected fakes a round for each own image; by default as many as two classes have images where
+            the attacker holds nine.
+        fake_label: the label of the fakes: by default the number of classes, the spare output of the model; one of the
+            attacker's own classes where the model has none.
+        make_generator: see `AveragedGenerator`; by default a `Generator` for images of this side.
         client_options: as for `Client`.
 
     Raises:
-        ValueError: the target is no digit, the attacker holds images of it, or `fake_label` is the target.
+        ValueError: there is no such class, the attacker holds images of it, `fake_label` is the target, a number is out
+            of range, or the generator draws other images than the data set has.
     """
 
     def __init__(
         self,
         dataset: ImageDataset,
-        target: int,
+        target: str | int,
         *,
         num_rounds: int = DEFAULT_ROUNDS,
         inject: bool = True,
         generator_steps: int = GENERATOR_STEPS,
         fakes_per_image: float = 2 / 9,
-        fake_label: int = FAKE_LABEL,
-        make_generator: Callable[[], nn.Module] = Generator,
+        fake_label: int | None = None,
+        make_generator: Callable[[], nn.Module] | None = None,
         **client_options: Any,
     ) -> None:
         super().__init__(dataset, **client_options)
-        check_digit(target)
+        self.target = dataset.label_of(target)
         if len(dataset.images_of(target)):
             raise ValueError(f"the attacker holds images of its target {target}: take them out, or there is no attack")
-        if fake_label == target:
-            raise ValueError(f"the fakes cannot be called {fake_label}, the target: choose another fake_label")
-        self.target = target
-        self.inject = inject
-        self.generator_steps = generator_steps
-        self.num_fakes = round(fakes_per_image * len(dataset))
-        self.fake_label = fake_label
-        self.active_rounds = count_active_rounds(num_rounds)
-        self.generator = AveragedGenerator(self.active_rounds * generator_steps, make_model=make_generator)
+        spare = len(dataset.classes)
+        self.fake_label = spare if fake_label is None else whole_number("fake_label", fake_label, 0, spare)
+        if self.fake_label == self.target:
+            raise ValueError(f"the fakes cannot be called {self.fake_label}, the target: choose another fake_label")
+        self.inject = truth("inject", inject)
+        self.generator_steps = whole_number("generator_steps", generator_steps, 1)
+        self.num_fakes = round(real_number("fakes_per_image", fakes_per_image, least=0) * len(dataset))
+        self.active_rounds = count_active_rounds(whole_number("num_rounds", num_rounds, 1))
+        make_generator = make_generator or partial(Generator, dataset.side)
+        self.generator = AveragedGenerator(self.active_rounds * self.generator_steps, make_model=make_generator)
+        check_generator(self.generator, dataset.side)
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         """Train the generator on `global_model`, which stays as it is, then train locally on images and fakes."""
@@ -111,11 +115,18 @@ class GANAttacker(Client):
         mine = picked[picked < len(own)].to(own.labels.device)
         fakes = self.generator.draw(len(picked) - len(mine))
         fake_labels = self.label_fakes(len(fakes)).to(own.labels.device)
-        return ImageDataset(torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels]))
+        images, labels = torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels])
+        return ImageDataset(images, labels, (*own.classes, "fake images"))
 
     def label_fakes(self, num_fakes: int) -> Tensor:
         """The labels under which the fakes are injected: int64 of shape (num_fakes,)."""
         return torch.full((num_fakes,), self.fake_label)
+
+    def check_model(self, model: nn.Module) -> None:
+        """As for a `Client`; the model also needs an output for the target, and for the label of the fakes."""
+        super().check_model(model)
+        labels = [self.target] + [self.fake_label] * self.inject
+        check_outputs(check_images(model, self.dataset, self.batch_size), torch.tensor(labels), "label of the fakes")
 
     def lasting_parts(self) -> dict[str, Any]:
         """As for a `Client`, and the generator."""
@@ -126,13 +137,13 @@ class GANAttacker(Client):
 
 def build_federation(
     train: ImageDataset,
-    target: int,
+    target: str | int,
     *,
     num_rounds: int = DEFAULT_ROUNDS,
     inject: bool = True,
     seed: int = 0,
     device: str = "auto",
-    make_model: Callable[[], nn.Module] = Classifier,
+    make_model: Callable[[], nn.Module] | None = None,
     make_honest: Callable[..., Client] = Client,
     make_attacker: Callable[..., GANAttacker] = GANAttacker,
     client_options: Mapping[str, Any] | None = None,
@@ -142,12 +153,13 @@ def build_federation(
 
     Args:
         train: the images to deal out.
-        target: the digit that the attacker lacks and wants, 0 to 9.
+        target: the class that the attacker lacks and wants, its name or number.
         num_rounds: how many rounds the federation announces.
         inject: whether the attacker injects its fakes (the active attack).
         seed: of the split and of the weights.
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
-        make_model: the model that the federation trains.
+        make_model: makes the model that the federation trains; by default a `Classifier` for these images, with an
+            output for each class and one for "fake".
         make_honest: called like `Client`; for what the honest clients do to protect themselves, see `defences`.
         make_attacker: called like `GANAttacker`.
         client_options: for each participant, the attacker included, as for `Client`.
@@ -160,9 +172,11 @@ def build_federation(
         ValueError: an argument is out of range, or no honest client holds the target.
     """
     options = dict(client_options or {})
-    parts = split_participants(train.labels, target, seed=seed, **split_options)
+    label, seed = train.label_of(target), whole_number("seed", seed, 0)
+    make_model = make_model or partial(Classifier, len(train.classes) + 1, side=train.side)
+    parts = split_participants(train.labels, label, num_classes=len(train.classes), seed=seed, **split_options)
     datasets = [train.subset(part) for part in parts]
-    if not any(len(dataset.images_of(target)) for dataset in datasets[:-1]):
+    if not any((dataset.labels == label).any() for dataset in datasets[:-1]):
         raise ValueError(f"no honest client holds an image of {target}: give each more images")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -172,9 +186,9 @@ def build_federation(
 
 
 def run_attack(
-    target: int = 3,
+    target: str | int = 3,
     *,
-    dataset: str = "mnist-5k",
+    dataset: str | tuple[ImageDataset, ImageDataset] = "mnist-5k",
     rounds: int | None = None,
     num_honest: int = 1,
     inject: bool = True,
@@ -196,8 +210,9 @@ def run_attack(
     `.partial` (some 2 MB a client, written after each round).
 
     Args:
-        target: the digit that the attacker lacks and wants, 0 to 9.
-        dataset: `"mnist-5k"` or `"mnist"`, see `load_dataset`.
+        target: the class that the attacker lacks and wants: its name, or else its number.
+        dataset: a name, see `load_dataset`; or a training and a test set of your own, for instance
+            `ImageDataset.from_folder(path).split()`.
         rounds: of federated averaging; by default 200.
         num_honest: honest clients, see `split_participants`.
         inject: whether the attacker injects its fakes (the active attack).
@@ -217,31 +232,35 @@ def run_attack(
         The record. After an interrupt (Ctrl-C, or the stop button) it reaches as far as the last recorded round.
 
     Raises:
-        ValueError: an argument is out of range, or `path` has an unfinished run with other arguments, or a damaged one;
-            nothing has been trained yet.
+        ValueError: an argument is out of range, or `path` has an unfinished run with other arguments, or a damaged one,
+            or a record that reaches further than this run would; nothing has been trained yet.
         OSError: nothing can be written where `path` is; nothing has been trained yet. When that happens later (a full
             disk) there is a warning, and the run goes on.
         FederationError: in a round, no client has sent an update that can be used.
     """
-    # NumPy's integers do not go into a record.
-    rounds, target, seed = check_rounds(rounds), check_digit(target), index(seed)
-    train, test = load_dataset(dataset)
+    rounds, seed, inject = check_rounds(rounds), whole_number("seed", seed, 0), truth("inject", inject)
+    progress, num_frames = truth("progress", progress), whole_number("num_frames", num_frames, 0)
+    label = check_target(target, dataset)
+    train, test = training_and_test(dataset)
     options["num_honest"] = num_honest
     model, clients = build_federation(
         train, target, num_rounds=rounds, inject=inject, seed=seed, device=device, **options
     )
     *honest, attacker = clients
     protocol = {"clients_per_round": clients_per_round, "aggregate": aggregate}
-    config = {"kind": "attack", "target": target, "dataset": dataset, "rounds": rounds, "seed": seed, "inject": inject}
-    config |= describe_options({name: value for name, value in protocol.items() if value is not None} | options)
+    config = {"kind": "attack", "target": label, **describe_data(dataset, train.classes)}
+    config |= {"rounds": rounds, "seed": seed, "inject": inject}
+    config |= {name: describe(value) for name, value in (protocol | options).items() if value is not None}
     config["device"] = str(next(model.parameters()).device)
-    private = torch.cat([client.dataset.images_of(target) for client in honest])
-    recorder = Recorder(config, private, num_frames=num_frames)
+    private = torch.cat([client.dataset.images_of(label) for client in honest])
+    if reason := explain_unmeasured(int((test.labels == label).sum())):
+        config["not_measured"] = reason
+    recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames)
     identity = config | {"num_frames": num_frames}
     checkpoint = Checkpoint(path, identity, model, clients, recorder) if path else nullcontext()
     with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)
-        evaluate = partial(accuracies, model, test, target)
+        evaluate = partial(accuracies, model, test, label)
         for number, record in record_rounds(trained, recorder, attacker.generator, evaluate, progress=progress):
             if path:
                 checkpoint.save()
@@ -250,20 +269,9 @@ def run_attack(
     return recorder.record()
 
 
-def describe_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as they go into a record: whole numbers as they are, the rest in words that are the same everywhere."""
-    return {
-        name: index(value) if isinstance(value, Integral) else re.sub(r" at 0x[0-9a-f]+", "", str(value))
-        for name, value in options.items()
-    }
-
-
 def check_rounds(rounds: int | None) -> int:
-    """The number of rounds, by default 200; raises a ValueError if it is less than 1, a TypeError if not whole."""
-    rounds = DEFAULT_ROUNDS if rounds is None else index(rounds)
-    if rounds < 1:
-        raise ValueError(f"rounds is {rounds}: it must be at least 1")
-    return rounds
+    """The number of rounds, by default 200; raises a ValueError if it is no whole number, or less than 1."""
+    return DEFAULT_ROUNDS if rounds is None else whole_number("rounds", rounds, 1)
 
 
 def count_active_rounds(num_rounds: int) -> int:
@@ -272,7 +280,13 @@ def count_active_rounds(num_rounds: int) -> int:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of that name; for `"auto"` a CUDA GPU where there is one, else the CPU."""
+    """The device of that name, checked; for `"auto"` a CUDA GPU where there is one, else the CPU."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device is {device!r}: use 'auto', 'cpu', or another that torch has here ({reason})"
+        ) from error

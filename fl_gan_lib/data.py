@@ -2,60 +2,218 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-NUM_DIGITS = 10
+from fl_gan_lib.arguments import SIDES, real_number, whole_number
+from fl_gan_lib.classes import check_class_names, find_class
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled grey-scale images.
+    """Labelled grey-scale images, checked when they are put together.
 
     Attributes:
-        images: float32 of shape (N, 1, 28, 28) with values in [-1, 1], the range of a tanh output.
-        labels: int64 of shape (N,), digits 0 to 9.
+        images: float32 of shape (N, 1, S, S) with values in [-1, 1], the range of a tanh output. The side S is a
+            multiple of 4 from 16 to 64.
+        labels: int64 of shape (N,), numbers of classes.
+        classes: the name of each class; by default "0", "1" and so on, up to the largest label.
+
+    Raises:
+        ValueError: something is of another shape, type or range; the message says how to convert it.
     """
 
     images: Tensor
     labels: Tensor
+    classes: tuple[str, ...] = None
+
+    def __post_init__(self) -> None:
+        _check_images(self.images)
+        _check_labels(self.labels, self.images)
+        classes = self.classes
+        if classes is None:
+            classes = map(str, range(int(self.labels.max()) + 1 if len(self.labels) else 0))
+        object.__setattr__(self, "classes", check_class_names(classes))
+        if len(self.labels) and int(self.labels.max()) >= len(self.classes):
+            raise ValueError(
+                f"there is a label {int(self.labels.max())} and a name for {len(self.classes)} classes: labels are "
+                "numbers of classes, from 0, and each class needs a name"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices: np.ndarray | Tensor) -> ImageDataset:
-        """A copy of the images at `indices`, so that a client never refers to anybody else's data."""
-        indices = torch.as_tensor(indices, dtype=torch.long)
-        return ImageDataset(self.images[indices], self.labels[indices])
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ImageDataset):
+            return NotImplemented
+        same = torch.equal(self.images, other.images) and torch.equal(self.labels, other.labels)
+        return same and self.classes == other.classes
 
-    def images_of(self, digit: int) -> Tensor:
-        """All images with the label `digit`, of shape (n, 1, 28, 28)."""
-        return self.images[self.labels == digit]
+    @property
+    def side(self) -> int:
+        """Of the images, in pixels."""
+        return self.images.shape[-1]
+
+    @classmethod
+    def from_folder(cls, path: str | Path, *, side: int = 28) -> ImageDataset:
+        """The PNG and JPEG files of a folder that has one sub-folder for each class.
+
+        They are made grey, square and small by the rule of `datasets.folders.read_folder`.
+
+        Args:
+            path: the folder. The names of its sub-folders are the names of the classes, in natural order (s2 before
+                s10).
+            side: of the images in pixels, a multiple of 4 from 16 to 64.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+            ValueError: there are fewer than two classes, or an empty one, or a file is no image; the message names it.
+        """
+        from fl_gan_lib.datasets.folders import read_folder
+
+        pixels, labels, classes = read_folder(path, side=side)
+        return cls(from_uint8(pixels), torch.from_numpy(labels), classes)
+
+    def split(self, test_share: float = 0.2, *, seed: int = 0) -> tuple[ImageDataset, ImageDataset]:
+        """A training and a test set: of each class, `test_share` of the images are held out at random, at least one.
+
+        Raises:
+            ValueError: the share is not between 0 and 1, or a class has a single image, or too few for this share.
+        """
+        share = real_number("test_share", test_share, above=0, most=1)
+        rng = np.random.default_rng(whole_number("seed", seed, 0))
+        parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        for label in np.unique(self.labels.cpu()):
+            members = rng.permutation(np.flatnonzero(self.labels.cpu() == label))
+            held_out = max(1, round(share * len(members)))
+            if held_out == len(members):
+                raise ValueError(
+                    f"the class {self.classes[label]!r} has {len(members)} images, and {held_out} would be held out: "
+                    "give it more images, or a smaller test_share"
+                )
+            parts[0].append(members[held_out:])
+            parts[1].append(members[:held_out])
+        train, test = (self.subset(np.sort(np.concatenate(part or [np.array([], int)]))) for part in parts)
+        return train, test
+
+    def subset(self, indices: np.ndarray | Tensor | Sequence[int]) -> ImageDataset:
+        """A copy of some of the images, so that a client never refers to anybody else's data.
+
+        Args:
+            indices: the places of the images, whole numbers from 0 to N - 1; or a mask, a truth value for each image.
+
+        Raises:
+            ValueError: they are neither.
+        """
+        indices = self._places(indices)
+        return self._with(self.images[indices], self.labels[indices])
+
+    def _places(self, indices: np.ndarray | Tensor | Sequence[int]) -> Tensor:
+        places = torch.as_tensor(np.asarray(indices) if not isinstance(indices, Tensor) else indices)
+        places = places.to(self.labels.device)
+        if places.numel() == 0 and places.dtype != torch.bool:
+            places = places.long()  # an empty list is one of floats
+        if places.dim() != 1 or places.is_floating_point() or places.is_complex():
+            raise ValueError(
+                f"indices are {places.dtype} of shape {tuple(places.shape)}: give whole numbers of shape (n,), or a "
+                "mask"
+            )
+        if places.dtype == torch.bool:
+            if len(places) != len(self):
+                raise ValueError(f"the mask is for {len(places)} images, and there are {len(self)}: give one for each")
+            return torch.nonzero(places).squeeze(1)
+        if len(places) and not (int(places.min()) >= 0 and int(places.max()) < len(self)):
+            raise ValueError(
+                f"indices are from {int(places.min())} to {int(places.max())}: they must be from 0 to {len(self) - 1}, "
+                f"as there are {len(self)} images"
+            )
+        return places.long()
+
+    def label_of(self, target: str | int) -> int:
+        """The number of a class: `target` is its name, or else its number; names win.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        return find_class(target, self.classes)
+
+    def images_of(self, target: str | int) -> Tensor:
+        """A copy of all images of a class (see `label_of`), of shape (n, 1, S, S)."""
+        return self.images[self.labels == self.label_of(target)]
 
     def to(self, device: torch.device) -> ImageDataset:
         """The same data set on `device`."""
-        return ImageDataset(self.images.to(device), self.labels.to(device))
+        return self._with(self.images.to(device), self.labels.to(device))
+
+    def _with(self, images: Tensor, labels: Tensor) -> ImageDataset:
+        """Of the same classes; not checked, as these images were checked before."""
+        other = object.__new__(ImageDataset)
+        for name, value in (("images", images), ("labels", labels), ("classes", self.classes)):
+            object.__setattr__(other, name, value)
+        return other
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Images of shape (N, 1, 28, 28) in [-1, 1] as grey values: uint8 of shape (N, 28, 28)."""
+    """Images of shape (N, 1, S, S) in [-1, 1] as grey values: uint8 of shape (N, S, S)."""
     return ((images.detach().squeeze(1) + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
 
 
-def from_uint8(pixels: np.ndarray) -> Tensor:
-    """The inverse of `to_uint8`: float32 of shape (N, 1, 28, 28) in [-1, 1]."""
-    return torch.from_numpy(np.asarray(pixels, dtype=np.float32)).unsqueeze(1) / 127.5 - 1
+def from_uint8(pixels: np.ndarray | Tensor) -> Tensor:
+    """The inverse of `to_uint8`: float32 of shape (N, 1, S, S) in [-1, 1]."""
+    return torch.as_tensor(pixels).unsqueeze(1).float() / 127.5 - 1
 
 
-def check_digit(digit: int) -> int:
-    """The digit; raises a ValueError unless it is a whole number from 0 to 9."""
-    if isinstance(digit, bool) or not isinstance(digit, Integral) or digit not in range(NUM_DIGITS):
-        raise ValueError(f"the target is {digit!r}: it must be a digit from 0 to 9")
-    return int(digit)
+def _check_images(images: Tensor) -> None:
+    if not isinstance(images, Tensor):
+        raise ValueError(
+            f"images is of type {type(images).__name__}: give a tensor; from_uint8(array) makes one of grey values"
+        )
+    if images.dtype != torch.float32:
+        raise ValueError(
+            f"images are {images.dtype}: they must be float32 in [-1, 1]. Of grey values from 0 to 255, (N, S, S), "
+            "from_uint8(images) makes them; for other floats, images.float()"
+        )
+    if images.dim() != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3] or images.shape[2] not in SIDES:
+        raise ValueError(
+            f"images are of shape {tuple(images.shape)}: it must be (N, 1, S, S), one grey channel and a side S that "
+            "is a multiple of 4 from 16 to 64. For (N, S, S), images.unsqueeze(1); for colours, "
+            "images.mean(1, keepdim=True); for another size, torch.nn.functional.interpolate(images, (S, S))"
+        )
+    if not len(images):
+        return
+    low, high = images.min().item(), images.max().item()
+    if not (low >= -1 and high <= 1):
+        raise ValueError(
+            f"images have values from {low:g} to {high:g}: they must be in [-1, 1]. From [0, 255], "
+            "images / 127.5 - 1; from [0, 1], images * 2 - 1; if they were normalised otherwise, undo that first"
+        )
+    if low >= 0 and high > 0:
+        warnings.warn(
+            "no pixel is below 0: are these images in [0, 1], as ToTensor makes them? They must be in [-1, 1], with "
+            "black at -1: images * 2 - 1",
+            stacklevel=4,
+        )
+
+
+def _check_labels(labels: Tensor, images: Tensor) -> None:
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
+        what = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise ValueError(
+            f"labels are {what}: they must be a tensor of int64 and shape (N,): torch.as_tensor(labels).long(); for "
+            "one-hot labels, labels.argmax(1)"
+        )
+    if len(labels) != len(images):
+        raise ValueError(f"there are {len(images)} images and {len(labels)} labels: each image needs a label")
+    if labels.device != images.device:
+        raise ValueError(f"images are on {images.device} and labels on {labels.device}: move both to one device")
+    if len(labels) and int(labels.min()) < 0:
+        raise ValueError(f"there is a label {int(labels.min())}: labels are numbers of classes, from 0")
 
 
 def __getattr__(name: str) -> object:

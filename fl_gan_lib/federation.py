@@ -23,12 +23,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_gan_lib.arguments import real_number, whole_number
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
+from fl_gan_lib.recording.faults import (
+    Fault,
+    FederationError,
+    all_left_out,
+    check_images,
+    check_outputs,
+    check_state,
+    check_update,
+    differing_names,
+    tolerated,
+)
 from fl_gan_lib.seeding import seeded, turn_seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Update:
     """What a client uploads after its local training: weights, never images.
 
@@ -42,6 +53,14 @@ class Update:
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Update):
+            return NotImplemented
+        same = self.state.keys() == other.state.keys() and all(
+            torch.equal(tensor, other.state[name]) for name, tensor in self.state.items()
+        )
+        return same and (self.num_examples, self.metrics) == (other.num_examples, other.metrics)
+
 
 class Client:
     """An honest participant: trains the received model on its own images and returns the weights.
@@ -51,17 +70,18 @@ class Client:
 
     Args:
         dataset: the client's own images.
-        local_steps: mini-batches of local training in a round.
-        batch_size: images in a mini-batch; all, if the client has fewer.
-        learning_rate: of Adam.
+        local_steps: mini-batches of local training in a round, at least 1.
+        batch_size: images in a mini-batch, at least 1; all, if the client has fewer.
+        learning_rate: of Adam, above 0.
         protect: takes what training changed, one tensor for each parameter, and returns what the client sends of it:
-            clipped, with noise, in fewer bits, the largest numbers only; see `defences`.
+            clipped, with noise, in fewer bits, the largest numbers only; see `defences`. Statistics of batch norm are
+            no parameters, and are sent as they are.
 
     Attributes:
         model, optimizer: the local ones; None before the first round.
 
     Raises:
-        ValueError: the client holds no image.
+        ValueError: the client holds no image, or a number is out of range.
     """
 
     def __init__(
@@ -73,12 +93,14 @@ class Client:
         learning_rate: float = 1e-3,
         protect: Callable[[list[Tensor]], list[Tensor]] | None = None,
     ) -> None:
+        if not isinstance(dataset, ImageDataset):
+            raise ValueError(f"dataset is of type {type(dataset).__name__}: a client needs an ImageDataset")
         if len(dataset) == 0:
             raise ValueError("a client needs at least one image: check the partition that it was made from")
         self.dataset = dataset
-        self.local_steps = local_steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
+        self.local_steps = whole_number("local_steps", local_steps, 1)
+        self.batch_size = whole_number("batch_size", batch_size, 1)
+        self.learning_rate = real_number("learning_rate", learning_rate, above=0)
         self.protect = protect
         self.model: nn.Module | None = None
         self.optimizer: torch.optim.Optimizer | None = None
@@ -109,8 +131,15 @@ class Client:
         if self.protect is None:
             state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         else:
-            state = plus_change(global_model, self.protect(change_between(global_model, self.model)))
+            change = self.protect(change_between(global_model, self.model))
+            state = plus_change(global_model, change, buffers_of=self.model)
         return Update(state, num_examples, {"loss": loss})
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raise a ValueError that says what does not fit, unless the client can train `model`, which stays as it is."""
+        check_outputs(check_images(model, self.dataset, self.batch_size), self.dataset.labels, "label")
+        if hasattr(self.protect, "check_model"):
+            self.protect.check_model(model)
 
     def lasting_parts(self) -> dict[str, Any]:
         """The objects that keep their state from round to round, by name; checkpoints save the `state_dict` of each."""
@@ -120,38 +149,49 @@ class Client:
 def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     """The mean of the states, weighted by the number of examples (FederatedAveraging, McMahan et al. 2017, alg. 1).
 
-    The sums are kept in float64: a single client's state comes out unchanged, to the last bit. With a generator of
-    updates the memory does not grow with their number.
+    The sums are kept in float64, in NumPy's hands, as some devices have none: a single client's state comes out
+    unchanged, to the last bit. With a generator of updates the memory does not grow with their number.
 
     Args:
         updates: at least one, all with the same names and shapes.
 
     Returns:
-        The averaged state, of the same dtypes as the first update's.
+        The averaged state, of the same dtypes and on the same devices as the first update's.
 
     Raises:
         ValueError: there is no update, one has no examples, or the names, shapes or types differ.
     """
     total = 0
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, np.ndarray] = {}
     for number, update in enumerate(updates):
         if update.num_examples <= 0:
             raise ValueError(f"update {number} reports {update.num_examples} examples: it must be at least 1")
         if not sums:
             first = update.state
-            sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in first.items()}
+            sums = {name: np.zeros_like(_numbers(tensor), np.float64) for name, tensor in first.items()}
         if wrong := differing_names(update.state, first):
             raise ValueError(f"update {number} differs from the first in the names, shapes or types of {wrong}")
         for name, tensor in update.state.items():
-            sums[name].add_(tensor, alpha=update.num_examples)
+            sums[name] += update.num_examples * _numbers(tensor)
         total += update.num_examples
     if not sums:
         raise ValueError("there is no update to average: at least one client must take part")
-    means = {name: tensor / total for name, tensor in sums.items()}
-    return {
-        name: (means[name] if tensor.is_floating_point() else means[name].round()).to(tensor.dtype)
-        for name, tensor in first.items()
-    }
+    return {name: _as_tensor(sums[name] / total, tensor) for name, tensor in first.items()}
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    """The numbers of a tensor as float64."""
+    wide = tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+    return wide.detach().cpu().numpy().astype(np.float64)
+
+
+def _as_tensor(numbers: np.ndarray, like: Tensor) -> Tensor:
+    """Numbers in the dtype and on the device of another tensor; rounded, if those are whole."""
+    if like.is_floating_point():
+        numbers = numbers.astype(np.float64 if like.dtype == torch.float64 else np.float32)
+    else:
+        numbers = np.rint(numbers).astype(np.int64)
+    return torch.from_numpy(np.asarray(numbers)).to(device=like.device, dtype=like.dtype)
 
 
 Aggregate = Callable[[list[Update], dict[str, Tensor]], Mapping[str, Tensor]]
@@ -202,28 +242,32 @@ def federate(
         clients_per_round: how many of them the server draws at random for each round; by default all.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
         aggregate: called with the list of the updates and a copy of the old global state, returns the new one; by
-            default `fedavg`. See `defences.aggregation`.
-        seed: of the clients' turns, and of the aggregation.
+            default `fedavg`. See `defences.aggregation`. If it has a method `check_model`, that is called with the
+            model first, as the clients' own are.
+        seed: of the clients' turns, and of the aggregation; a whole number, at least 0.
         rounds_done: how many rounds are done already; training goes on with the next.
 
     Yields:
         One `Round` after each round.
 
     Raises:
-        ValueError: there is no client, or no round, or a number is out of range.
+        ValueError: there is no client, or no round, or a number is out of range; a client's images or labels do not fit
+            the model; a client has trained in another federation, and remembers its optimiser. Nothing has been
+            trained yet. Later: what `aggregate` returned cannot be a state of the model, which stays as it was.
         FederationError: in a round, no client has sent an update that can be used; `model` stays as it was after the
             round before.
         Exception: whatever `aggregate` or `evaluate` raises.
     """
     if not clients:
         raise ValueError("a federation needs at least one client")
-    if num_rounds < 1:
-        raise ValueError(f"num_rounds is {num_rounds}: it must be at least 1")
-    if not 0 <= rounds_done <= num_rounds:
-        raise ValueError(f"rounds_done is {rounds_done}: it must be from 0 to {num_rounds}, the number of rounds")
+    num_rounds = whole_number("num_rounds", num_rounds, 1)
+    rounds_done = whole_number("rounds_done", rounds_done, 0, num_rounds, why="(the number of rounds)")
     num_drawn = len(clients) if clients_per_round is None else clients_per_round
-    if not 1 <= num_drawn <= len(clients):
-        raise ValueError(f"clients_per_round is {num_drawn}: it must be from 1 to {len(clients)}, all clients")
+    num_drawn = whole_number("clients_per_round", num_drawn, 1, len(clients), why="(all clients)")
+    seed = whole_number("seed", seed, 0)
+    check_clients(model, clients, rounds_done)
+    if hasattr(aggregate, "check_model"):
+        aggregate.check_model(model)
     aggregate = aggregate or (lambda updates, _state: fedavg(updates))
 
     def rounds() -> Iterator[Round]:  # a generator of its own, so that wrong arguments are refused at the call
@@ -241,12 +285,26 @@ def federate(
                 raise FederationError(all_left_out(number, faults))
             state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             with seeded(seed, number, len(clients)):  # the numbers after the clients' own
-                model.load_state_dict(aggregate(updates, state))
+                model.load_state_dict(check_state(aggregate(updates, state), model.state_dict(), number))
             seconds = time.perf_counter() - start
             accuracy = evaluate(model) if evaluate else None
             yield Round(number, accuracy, seconds, [update.metrics for update in updates], faults)
 
     return rounds()
+
+
+def check_clients(model: nn.Module, clients: Sequence[Client], rounds_done: int = 0) -> None:
+    """Raise a ValueError that says which client cannot take part, and why; `model` stays as it is."""
+    for number, client in enumerate(clients):
+        if rounds_done == 0 and client.model is not None:
+            raise ValueError(
+                f"client {number} has trained in another federation, and remembers its optimiser: make new clients, or "
+                "go on with that federation (rounds_done says how many rounds it has had)"
+            )
+        try:
+            client.check_model(model)
+        except ValueError as error:
+            raise ValueError(f"client {number} cannot take part: {error}") from error
 
 
 def draw_clients(num_clients: int, num_drawn: int, round: int, seed: int) -> list[int]:
@@ -256,9 +314,16 @@ def draw_clients(num_clients: int, num_drawn: int, round: int, seed: int) -> lis
 
 
 def shuffled_batches(dataset: ImageDataset, batch_size: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` mini-batches of images and labels: shuffled epochs one after another."""
+    """`steps` mini-batches of images and labels: shuffled epochs one after another.
+
+    Where one image would be left over at the end of an epoch it goes into the last mini-batch: batch norm cannot be
+    trained on one image.
+    """
     while steps > 0:
-        for batch in torch.randperm(len(dataset)).split(batch_size)[:steps]:
+        batches = torch.randperm(len(dataset)).split(batch_size)
+        if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+            batches = (*batches[:-2], torch.cat(batches[-2:]))
+        for batch in batches[:steps]:
             yield dataset.images[batch], dataset.labels[batch]
             steps -= 1
 
@@ -281,9 +346,16 @@ def change_between(model: nn.Module, trained: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def plus_change(model: nn.Module, change: list[Tensor]) -> dict[str, Tensor]:
-    """The state of a copy of `model` with `change` added to its parameters."""
+def plus_change(model: nn.Module, change: list[Tensor], buffers_of: nn.Module | None = None) -> dict[str, Tensor]:
+    """The state of a copy of `model` with `change` added to its parameters, and with the buffers of `buffers_of`.
+
+    Buffers are what a model has besides its parameters: the running statistics of batch norm. By default they are the
+    model's own.
+    """
     changed = copy.deepcopy(model)
     for parameter, difference in zip(changed.parameters(), change, strict=True):
         parameter.add_(difference)
+    if buffers_of is not None:
+        for buffer, new in zip(changed.buffers(), buffers_of.buffers(), strict=True):
+            buffer.copy_(new)
     return changed.state_dict()

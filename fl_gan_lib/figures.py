@@ -12,21 +12,26 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from fl_gan_lib.classes import DIGITS
 from fl_gan_lib.palette import ANCHOR, ATTACKER, HONEST, OTHERS, VICTIM
 from fl_gan_lib.recording import files
-from fl_gan_lib.records import AttackRecord, load_records
+from fl_gan_lib.records import AttackRecord, check_keys, load_records
+
+BORDER = 2  # between tiles, in pixels
 
 
 def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """Put images of shape (N, 28, 28) side by side, row by row, with a thin white border: one 2-D uint8 image.
+    """Put images of shape (N, S, S) side by side, row by row, with a thin white border: one 2-D uint8 image.
 
     Unused places of the last row stay white.
     """
+    side = images.shape[-1]
+    step = side + BORDER
     rows = -(-len(images) // columns)
-    canvas = np.full((rows * 30 + 2, columns * 30 + 2), 255, dtype=np.uint8)
+    canvas = np.full((rows * step + BORDER, columns * step + BORDER), 255, dtype=np.uint8)
     for index, image in enumerate(images):
-        top, left = 30 * (index // columns) + 2, 30 * (index % columns) + 2
-        canvas[top : top + 28, left : left + 28] = image
+        top, left = step * (index // columns) + BORDER, step * (index % columns) + BORDER
+        canvas[top : top + side, left : left + side] = image
     return canvas
 
 
@@ -38,9 +43,9 @@ def save_picture(figure: Figure, path: str | Path) -> None:
 
 
 def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Figure:
-    """Draw images of shape (N, 28, 28), uint8, in rows of `columns`."""
+    """Draw images of shape (N, S, S), uint8, in rows of `columns`."""
     canvas = tile(images, columns)
-    height = 0.62 * canvas.shape[0] / 30 + 0.4
+    height = 0.62 * -(-len(images) // columns) + 0.44
     figure, axes = plt.subplots(figsize=(0.62 * columns, height), layout="constrained")
     _draw_tiles(axes, canvas)
     axes.set_title(title, loc="left")
@@ -51,7 +56,7 @@ def plot_strips(strips: Mapping[str, np.ndarray], *, columns: int = 10, size: fl
     """A labelled row of images each; labels that begin with "private" are set off in colour.
 
     Args:
-        strips: label -> uint8 images (n, 28, 28), of which the first `columns` are drawn. A label may have two lines.
+        strips: label -> uint8 images (n, S, S), of which the first `columns` are drawn. A label may have two lines.
         columns: images a row.
         size: of an image, in inches.
         title: above all rows.
@@ -80,57 +85,63 @@ def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int =
     source = "the attacker's" if record.config["kind"] == "attack" else "the oracle's"
     gaps = record.metrics["gap_closed"]
     strips = {"private": record.private_samples}
-    strips |= {f"round {record.rounds[row]}\ngap closed {gaps.iloc[row]:.2f}": record.samples[row] for row in rows}
-    title = f"Top row: the victim's private {record.target}s\nBelow: {source} fakes, round by round"
+    for row in rows:
+        gap = "" if np.isnan(gaps.iloc[row]) else f"\ngap closed {gaps.iloc[row]:.2f}"
+        strips[f"round {record.rounds[row]}{gap}"] = record.samples[row]
+    name = record.target_name
+    title = f"Top row: the victim's private images of the class {name}\nBelow: {source} fakes, round by round"
     return plot_strips(strips, columns=columns, title=title)
 
 
 def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
-    """All attacked digits at once: a row a digit, one latent vector through the rounds, a private image at the end.
+    """All attacked classes at once: a row a class, one latent vector through the rounds, a private image at the end.
 
     Raises:
-        ValueError: there is no record, or they are not of the same rounds.
+        ValueError: there is no record, one is not of its class, or they are not of the same rounds and sides.
     """
-    digits = sorted(records)
-    rounds = _common_rounds(records)
-    figure, axes = plt.subplots(figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(digits) + 0.9), layout="constrained")
+    ordered = _in_order(records)
+    rounds = _common_rounds(ordered)
+    figure, axes = plt.subplots(
+        figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(ordered) + 0.9), layout="constrained"
+    )
     rows = np.unique(np.linspace(0, len(rounds) - 1, num_rounds).round().astype(int))
-    blank = np.full((28, 28), 255, np.uint8)
+    side = ordered[0].samples.shape[-1]
+    blank = np.full((side, side), 255, np.uint8)
     strips = [
-        np.stack([*(records[digit].samples[row, 0] for row in rows), blank, records[digit].private_samples[0]])
-        for digit in digits
+        np.stack([*(record.samples[row, 0] for row in rows), blank, record.private_samples[0]]) for record in ordered
     ]
     _draw_tiles(axes, tile(np.concatenate(strips), len(rows) + 2))
     ticks = [*range(len(rows)), len(rows) + 1]
-    axes.set_xticks([16 + 30 * tick for tick in ticks], [*map(str, rounds[rows]), "private"])
-    axes.set_yticks([16 + 30 * row for row in range(len(digits))], map(str, digits))
+    middle, step = BORDER + side / 2, side + BORDER
+    axes.set_xticks([middle + step * tick for tick in ticks], [*map(str, rounds[rows]), "private"])
+    names = [record.target_name for record in ordered]
+    axes.set_yticks([middle + step * row for row in range(len(ordered))], names)
     axes.tick_params(length=0, labeltop=True, labelbottom=False)
     axes.set_xlabel("round of the federation", loc="left")
     axes.xaxis.set_label_position("top")
-    axes.set_ylabel("digit that the attacker lacks")
+    axes.set_ylabel("class that the attacker lacks")
     return finish(figure)
 
 
 def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num_rows: int = 3) -> None:
-    """An animated GIF of all attacked digits: private images on top, and below them the fakes, round after round.
+    """An animated GIF of all attacked classes: private images on top, and below them the fakes, round after round.
 
-    A column a digit; each place below the top row follows one latent vector. The last round stays for three seconds.
+    A column a class; each place below the top row follows one latent vector. The last round stays for three seconds.
 
     Raises:
-        ValueError: there is no record, or they are not of the same rounds.
+        ValueError: there is no record, one is not of its class, or they are not of the same rounds and sides.
     """
-    digits = sorted(records)
-    rounds = _common_rounds(records)
-    top = [records[digit].private_samples[0] for digit in digits]
+    ordered = _in_order(records)
+    top = [record.private_samples[0] for record in ordered]
     frames = []
-    for index, number in enumerate(rounds):
-        rows = [records[digit].samples[index, row] for row in range(num_rows) for digit in digits]
-        blank = [np.full((28, 28), 255, np.uint8)] * len(digits)
-        picture = Image.fromarray(tile(np.stack([*top, *blank, *rows]), len(digits)))
+    for index, number in enumerate(_common_rounds(ordered)):
+        rows = [record.samples[index, row] for row in range(num_rows) for record in ordered]
+        blank = [np.full_like(top[0], 255)] * len(ordered)
+        picture = Image.fromarray(tile(np.stack([*top, *blank, *rows]), len(ordered)))
         picture = picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.NEAREST)
         text = f"above: private images        below: the attacker's fakes, round {number}"
-        ImageDraw.Draw(picture).text((8, 80), text, fill=0, font=ImageFont.load_default(size=18))
-        frames.append(picture.quantize(16))  # sixteen greys are enough for digits
+        ImageDraw.Draw(picture).text((8, 2 * len(top[0]) + 24), text, fill=0, font=ImageFont.load_default(size=18))
+        frames.append(picture.quantize(16))  # sixteen greys are enough
     durations = [250] * (len(frames) - 1) + [3000]
     buffer = io.BytesIO()
     frames[0].save(buffer, "gif", save_all=True, append_images=frames[1:], duration=durations, loop=0)
@@ -138,7 +149,7 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
 
 
 def draw_pictures(folder: Path, images: Path) -> None:
-    """All digits emerging, as a strip and in motion, the comparisons of 3 and 9, and the protocol of the attack."""
+    """All classes emerging, as a strip and in motion, the comparisons of 3 and 9, and the protocol of the attack."""
     records = load_records(folder)
     images.mkdir(parents=True, exist_ok=True)
     save_picture(plot_emergence(records), images / "emergence.png")
@@ -182,7 +193,7 @@ def plot_protocol(*, attack: bool = False) -> Figure:
     axes.set_axis_off()
     work = "④ averages the updates into the next global model; holds no image"
     _draw_box(axes, (0, top + 16, 100, 11), "server", ANCHOR, work)
-    clients = (("victim", VICTIM, "all digits"), ("attacker", ATTACKER, "all but one digit"))
+    clients = (("victim", VICTIM, "all classes"), ("attacker", ATTACKER, "all but one class"))
     if not attack:
         clients = (("client A", HONEST, "its own"), ("client B", HONEST, "its own"))
     for left, (name, colour, images) in zip((0, 54), clients, strict=True):
@@ -223,18 +234,28 @@ def _draw_arrow(
     axes.text(*place, text, ha="center", va="center", color=colour, fontsize=10)
 
 
-def plot_partition(parts: Sequence[np.ndarray], labels: np.ndarray, *, title: str = "") -> Figure:
-    """How many images of each digit each client holds: a table of shaded counts, a row a client."""
+def plot_partition(
+    parts: Sequence[np.ndarray], labels: np.ndarray, *, classes: Sequence[str] = DIGITS, title: str = ""
+) -> Figure:
+    """How many images of each class each client holds: a table of shaded counts, a row a client.
+
+    Args:
+        parts: of each client, the places of its images, or a mask.
+        labels: of all images, numbers of classes.
+        classes: the names of the classes.
+        title: above the table.
+    """
     labels = np.asarray(labels)
-    counts = np.stack([np.bincount(labels[part], minlength=10) for part in parts])
-    figure, axes = plt.subplots(figsize=(5.2, 0.36 * len(parts) + 1.0), layout="constrained")
+    counts = np.stack([np.bincount(labels[part], minlength=len(classes)) for part in parts])
+    width = 0.2 + 0.5 * max(10, len(classes))
+    figure, axes = plt.subplots(figsize=(width, 0.36 * len(parts) + 1.0), layout="constrained")
     axes.imshow(counts, cmap="Blues", aspect="auto", vmin=0)
-    for (client, digit), count in np.ndenumerate(counts):
-        axes.text(digit, client, count, ha="center", va="center", color="w" if count > counts.max() / 2 else "k")
-    axes.set_xticks(range(10))
+    for (client, label), count in np.ndenumerate(counts):
+        axes.text(label, client, count, ha="center", va="center", color="w" if count > counts.max() / 2 else "k")
+    axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(parts)), [f"client {client}" for client in range(len(parts))])
     axes.tick_params(length=0)
-    axes.set_xlabel("digit")
+    axes.set_xlabel("class")
     axes.set_title(title, loc="left")
     return finish(figure)
 
@@ -288,13 +309,19 @@ def _spread(heights: Sequence[float], *, gap: float) -> list[float]:
     return placed
 
 
-def _common_rounds(records: Mapping[int, AttackRecord]) -> np.ndarray:
+def _in_order(records: Mapping[int, AttackRecord]) -> list[AttackRecord]:
     if not records:
         raise ValueError("there is no record to draw: make some with `make records`, or one with run_attack")
-    rounds, *others = (record.rounds for record in records.values())
-    if not all(np.array_equal(rounds, other) for other in others):
-        raise ValueError("the records are of different rounds: make them alike, or draw them one by one")
-    return rounds
+    check_keys(records)
+    return [records[target] for target in sorted(records)]
+
+
+def _common_rounds(records: Sequence[AttackRecord]) -> np.ndarray:
+    first, *others = records
+    same_rounds = all(np.array_equal(first.rounds, other.rounds) for other in others)
+    if not same_rounds or any(first.samples.shape[-1] != other.samples.shape[-1] for other in others):
+        raise ValueError("the records are of different rounds or sides: make them alike, or draw them one by one")
+    return first.rounds
 
 
 def _draw_tiles(axes: plt.Axes, canvas: np.ndarray) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import os
 import platform
@@ -13,32 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.data import NUM_DIGITS
+from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.recording import files
+from fl_gan_lib.recording.identity import digest
 
-# How a judge is trained. Raise the version when `_train_judge` changes: older judges are then trained again.
-JUDGE_RECIPE = {
-    "version": 1,
-    "epochs": {"mnist-5k": 12, "mnist": 2},
-    "batch_size": 64,
-    "max_learning_rate": 4e-3,
-    "seed": 0,
-}
+# How a judge is trained. Raise the version when `_train_judge` changes: older judges are then trained again. An epoch
+# has some steps, and there are at least two epochs: 12 on mnist-5k.
+JUDGE_RECIPE = {"version": 2, "steps": 750, "batch_size": 64, "max_learning_rate": 4e-3, "seed": 0}
 
 
 class Judge(nn.Module):
-    """A CNN that classifies digits, trained on real images alone and never shown to the attack.
+    """A CNN that classifies images, trained on real ones alone and never shown to the attack.
 
-    Takes images of shape (N, 1, 28, 28) in [-1, 1] and returns logits of shape (N, 10). It differs from the
+    Takes images of shape (N, 1, S, S) in [-1, 1] and returns logits of shape (N, num_classes). It differs from the
     federation's `Classifier` (kernels, activation, dropout), so that fooling the one does not mean fooling the other.
+
+    Args:
+        num_classes: how many classes there are.
+        side: S, of the images, a multiple of 4.
     """
 
     num_features = 128
 
-    def __init__(self) -> None:
+    def __init__(self, num_classes: int = 10, side: int = 28) -> None:
         super().__init__()
-        self.body = nn.Sequential(  # (N, 1, 28, 28)
+        quarter = side // 4
+        self.body = nn.Sequential(  # shapes in the comments are those of ten classes and 28 x 28: (N, 1, 28, 28)
             nn.Conv2d(1, 32, 3, padding=1),  # (N, 32, 28, 28)
             nn.MaxPool2d(2),  # (N, 32, 14, 14)
             nn.ReLU(),
@@ -47,10 +49,10 @@ class Judge(nn.Module):
             nn.ReLU(),
             nn.Flatten(),  # (N, 3136)
             nn.Dropout(0.3),
-            nn.Linear(64 * 7 * 7, self.num_features),  # (N, 128)
+            nn.Linear(64 * quarter * quarter, self.num_features),  # (N, 128)
             nn.ReLU(),
         )
-        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(self.num_features, NUM_DIGITS))
+        self.head = nn.Sequential(nn.Dropout(0.3), nn.Linear(self.num_features, num_classes))
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
@@ -61,21 +63,41 @@ class Judge(nn.Module):
         return self.head(self.features(images))
 
 
-@lru_cache(maxsize=2)
-def load_judge(dataset: str) -> Judge:
-    """The judge for a data set, trained on its training images on first use (about 10 s).
+def load_judge(dataset: str | ImageDataset) -> Judge:
+    """The judge for a data set, trained on its training images on first use (about 10 s); each call returns a copy.
 
     It is kept in memory, and for other processes in `~/.cache/fl_gan_lib`. Another computer, torch or number of threads
     gives other bits: each has a judge of its own.
+
+    Args:
+        dataset: a name, see `load_dataset`, or the training images themselves.
     """
+    if isinstance(dataset, str):
+        return copy.deepcopy(_judge_of(dataset))
+    key = digest(dataset)
+    if key not in _judges:
+        _judges[key] = _find_judge(dataset, key)
+    return copy.deepcopy(_judges[key])
+
+
+_judges: dict[str, Judge] = {}  # by digest of their training images
+
+
+@lru_cache(maxsize=4)
+def _judge_of(name: str) -> Judge:
+    return load_judge(load_dataset(name)[0])
+
+
+def _find_judge(train: ImageDataset, key: str) -> Judge:
+    """In the cache, or trained and put there."""
     with torch.random.fork_rng():
-        judge = Judge()
-    kept = _judge_file(dataset, judge)
+        judge = Judge(len(train.classes), train.side)
+    kept = _judge_file(key, judge)
     try:
         _, weights = files.unpack(kept.read_bytes())
         judge.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
     except (OSError, RuntimeError, ValueError):  # not there, or not whole
-        judge = _train_judge(dataset)
+        judge = _train_judge(train)
         weights = {name: tensor.numpy() for name, tensor in judge.state_dict().items()}
         if kept.is_absolute():  # there is a home
             with contextlib.suppress(OSError):
@@ -83,20 +105,20 @@ def load_judge(dataset: str) -> Judge:
     return judge.eval().requires_grad_(False)
 
 
-def _judge_file(dataset: str, judge: Judge) -> Path:
+def _judge_file(key: str, judge: Judge) -> Path:
     """Named after the data, the layers, the recipe and the machine."""
     here = torch.__version__, torch.get_num_threads(), platform.node(), platform.machine()
-    digest = hashlib.sha256(repr((dataset, str(judge), JUDGE_RECIPE, here)).encode()).hexdigest()
-    return Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{digest[:16]}.npz")
+    name = hashlib.sha256(repr((key, str(judge), JUDGE_RECIPE, here)).encode()).hexdigest()
+    return Path(os.path.expanduser("~"), ".cache", "fl_gan_lib", f"judge_{name[:16]}.npz")
 
 
-def _train_judge(dataset: str) -> Judge:
-    train, _ = load_dataset(dataset)
-    epochs, batch_size = JUDGE_RECIPE["epochs"][dataset], JUDGE_RECIPE["batch_size"]
+def _train_judge(train: ImageDataset) -> Judge:
+    batch_size = min(JUDGE_RECIPE["batch_size"], len(train))
     steps = len(train) // batch_size  # an epoch
+    epochs = max(2, round(JUDGE_RECIPE["steps"] / steps))
     with torch.random.fork_rng():
         torch.manual_seed(JUDGE_RECIPE["seed"])
-        judge = Judge()
+        judge = Judge(len(train.classes), train.side)
         optimizer = torch.optim.Adam(judge.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=JUDGE_RECIPE["max_learning_rate"], total_steps=epochs * steps

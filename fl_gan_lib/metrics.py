@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -9,10 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset, check_digit, from_uint8
-from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.data import ImageDataset, from_uint8
+from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.imports import torchvision_that_fits
 from fl_gan_lib.judge import Judge, load_judge
+
+# With fewer held-out images of the target, a Fréchet distance is all bias, and a share is a matter of single images.
+MIN_HELD_OUT = 50
+# With fewer fakes, the distance of as many real images is a matter of which ones.
+MIN_SAMPLES = 100
+
+Dataset = str | tuple[ImageDataset, ImageDataset]  # a name, or a training and a test set
 
 
 @torch.no_grad()
@@ -28,9 +36,24 @@ def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
 
 
 def accuracies(model: nn.Module, test: ImageDataset, target: int) -> dict[str, float]:
-    """The `accuracy` of `model` on all test images, and its `target_accuracy` on those of the target."""
-    of_target = test.subset(torch.nonzero(test.labels == target).squeeze(1))
-    return {"accuracy": accuracy(model, test), "target_accuracy": accuracy(model, of_target)}
+    """The `accuracy` of `model` on all test images, and its `target_accuracy` on those of the target.
+
+    The latter is NaN (not measured) where there are fewer than 50 of them.
+    """
+    of_target = test.subset(test.labels == target)
+    share = accuracy(model, of_target) if len(of_target) >= MIN_HELD_OUT else math.nan
+    return {"accuracy": accuracy(model, test), "target_accuracy": share}
+
+
+def explain_unmeasured(num_held_out: int) -> str:
+    """Why some numbers are not measured; empty if all are.
+
+    Args:
+        num_held_out: how many images of the target nobody trained on.
+    """
+    if num_held_out >= MIN_HELD_OUT:
+        return ""
+    return f"{num_held_out} held-out images of the target are too few: it takes {MIN_HELD_OUT}"
 
 
 def frechet_distance(features: Tensor, other: Tensor) -> float:
@@ -48,7 +71,7 @@ def frechet_distance(features: Tensor, other: Tensor) -> float:
     distance = _frechet_inception_distance()(feature=extractor)
     distance.update(other.double(), real=True)
     distance.update(features.double(), real=False)
-    return distance.compute().item()
+    return max(0.0, distance.compute().item())  # rounding takes that of a set to itself below 0
 
 
 @cache
@@ -59,26 +82,37 @@ def _frechet_inception_distance() -> type:
     return FrechetInceptionDistance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Yardsticks:
-    """Everything about the real images of one digit that a sample of fakes is compared with.
+    """Everything about the real images of one class that a sample of fakes is compared with.
 
     Attributes:
-        features: the judge's features of the reference images, (n, 128): on mnist-5k all 500 images of the digit, on
-            mnist the test images.
-        members: the training images of the digit, all in the hands of the honest clients, (m, 784).
-        held_out: the test images of the digit, which nobody trained on, (k, 784).
+        target: the number of the class.
+        judge: of the data set.
+        features: the judge's features of the reference images, (n, 128): the test images of the class, and the training
+            images too where those are fewer than 500.
+        members: the training images of the class, all in the hands of the honest clients, (m, S * S).
+        held_out: the test images of the class, which nobody trained on, (k, S * S).
         pixel_distance: mean pairwise pixel distance of the reference images.
-        halves: Fréchet distance between two random halves of the reference images (mean over ten halvings).
-        other: Fréchet distance from another digit's images (digit + 5 modulo 10) to the reference.
+        halves: Fréchet distance between two random halves of the reference images (mean over ten halvings); NaN (not
+            measured) where there are fewer than 50 held-out images of the class.
+        other: Fréchet distance from another class's images (half of the classes further on) to the reference; NaN
+            likewise.
     """
 
+    target: int
+    judge: Judge
     features: Tensor
     members: Tensor
     held_out: Tensor
     pixel_distance: float
     halves: float
     other: float
+
+    @property
+    def unmeasured(self) -> str:
+        """Why some numbers are not measured; empty if all are."""
+        return explain_unmeasured(len(self.held_out))
 
     def real_distance(self, num_samples: int) -> float:
         """The Fréchet distance that `num_samples` real images would have to the reference.
@@ -90,82 +124,107 @@ class Yardsticks:
         return self.halves * (1 / num_samples + 1 / size) / (4 / size)
 
 
-@lru_cache(maxsize=32)
-def yardsticks(digit: int, dataset: str) -> Yardsticks:
-    """Measure the `Yardsticks` of a digit on first use, and keep them in memory."""
-    train, test = load_dataset(dataset)
-    judge = load_judge(dataset)
-    reference = _reference_images(train, test, digit, dataset)
+def yardsticks(target: str | int, dataset: Dataset) -> Yardsticks:
+    """The `Yardsticks` of a class of a data set; where it has a name they are measured once, and kept in memory."""
+    label = check_target(target, dataset)
+    return _named_yardsticks(label, dataset) if isinstance(dataset, str) else _measure_yardsticks(label, dataset)
+
+
+@lru_cache(maxsize=64)
+def _named_yardsticks(label: int, dataset: str) -> Yardsticks:
+    return _measure_yardsticks(label, dataset)
+
+
+def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
+    train, test = training_and_test(dataset)
+    judge = load_judge(train)
+    reference = _reference_images(train, test, label)
     features = _features(judge, reference)
-    other = _features(judge, _reference_images(train, test, (digit + 5) % NUM_DIGITS, dataset))
-    rng = torch.Generator().manual_seed(0)
-    halvings = [features[torch.randperm(len(features), generator=rng)].chunk(2) for _ in range(10)]
-    members, held_out = train.images_of(digit).flatten(1), test.images_of(digit).flatten(1)
+    members, held_out = train.images_of(label).flatten(1), test.images_of(label).flatten(1)
+    halves = other = math.nan
+    if not explain_unmeasured(len(held_out)):
+        rng = torch.Generator().manual_seed(0)
+        halvings = [features[torch.randperm(len(features), generator=rng)].chunk(2) for _ in range(10)]
+        halves = float(np.mean([frechet_distance(a, b) for a, b in halvings]))
+        another = (label + len(train.classes) // 2) % len(train.classes)
+        of_another = _reference_images(train, test, another)
+        if len(of_another) > 1:
+            other = frechet_distance(_features(judge, of_another), features)
     return Yardsticks(
+        target=label,
+        judge=judge,
         features=features,
         members=members,
         held_out=held_out,
         pixel_distance=_pairwise_distance(reference.flatten(1)),
-        halves=float(np.mean([frechet_distance(a, b) for a, b in halvings])),
-        other=frechet_distance(other, features),
+        halves=halves,
+        other=other,
     )
 
 
 def evaluate_samples(
-    samples: np.ndarray, target: int, *, dataset: str = "mnist-5k", members: Tensor | None = None
+    samples: np.ndarray, target: str | int, *, dataset: Dataset = "mnist-5k", members: Tensor | None = None
 ) -> dict[str, float]:
-    """Measure how much of a digit a set of fakes gives away.
+    """Measure how much of a class a set of fakes gives away.
 
     Args:
-        samples: uint8 of shape (n, 28, 28), at least 2; quote numbers from at least 500 only.
-        target: the digit that the attacker was after, 0 to 9.
-        dataset: the data set that the victim's images came from.
-        members: the images of the digit that the honest clients trained on, (m, 1, 28, 28) in [-1, 1]; by default all
-            training images of the digit.
+        samples: uint8 of shape (n, S, S), at least 2; quote numbers from at least 500 only.
+        target: the class that the attacker was after, its name or number.
+        dataset: the data set that the victim's images came from: a name, or a training and a test set.
+        members: the images of the class that the honest clients trained on, (m, 1, S, S) in [-1, 1]; by default all
+            training images of the class.
 
     Returns:
         `recognition`: share of samples that the judge classifies as the target, 0 to 1. Never quote it alone.
-        `frechet_distance`: between the judge's features of the samples and of real images of the digit, 0 and up.
-        `frechet_real`, `frechet_other`: the same for as many real images of the digit, and for another digit's.
-        `gap_closed`: where the distance lies between these two, 0 at another digit, 1 at the real thing.
+        `frechet_distance`: between the judge's features of the samples and of real images of the class, 0 and up.
+        `frechet_real`, `frechet_other`: the same for as many real images of the class, and for another class's.
+        `gap_closed`: where the distance lies between these two, 0 at another class, 1 at the real thing.
         `diversity`: mean pairwise pixel distance over that of real images; near 0 is mode collapse.
         `membership_gap`: mean nearest-neighbour distance to the training images (the honest clients' own) over that to
         as many held-out images. Near 1 the class was learned; if every sample were a copy of a training image, it would
         be about 0.75 on mnist-5k and 0.83 on mnist (a copy is the nearest in one of the equal shares only).
+        NaN stands for "not measured": all but recognition and diversity, where there are fewer than 50 held-out images
+        of the class; gap closed and `frechet_real`, where there are fewer than 100 samples.
 
     Raises:
-        ValueError: the samples have another shape or type, are too few, or the target is no digit.
+        ValueError: the samples have another shape or type, or are too few; there is no such class or data set.
     """
+    return measure(samples, yardsticks(target, dataset), members)
+
+
+def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None) -> dict[str, float]:
+    """`evaluate_samples`, with yardsticks that are there already."""
     samples = np.asarray(samples)
-    if samples.dtype != np.uint8 or samples.ndim != 3 or samples.shape[1:] != (28, 28) or len(samples) < 2:
+    side = round(real.held_out.shape[1] ** 0.5)
+    if samples.dtype != np.uint8 or samples.ndim != 3 or samples.shape[1:] != (side, side) or len(samples) < 2:
         raise ValueError(
-            f"samples must be uint8 of shape (n, 28, 28) with n >= 2, and are {samples.dtype} of shape {samples.shape}"
+            f"samples must be uint8 of shape (n, {side}, {side}) with n >= 2, and are {samples.dtype} of shape "
+            f"{samples.shape}: to_uint8 makes them of images in [-1, 1]"
         )
-    check_digit(target)
-    real = yardsticks(target, dataset)
-    judge = load_judge(dataset)
     images = from_uint8(samples)
-    features = _features(judge, images)
-    distance = frechet_distance(features, real.features)
-    nearest = real.real_distance(len(samples))
+    features = _features(real.judge, images)
+    distance = nearest = gap = math.nan
+    if not real.unmeasured:
+        distance = frechet_distance(features, real.features)
+        nearest = real.real_distance(len(samples)) if len(samples) >= MIN_SAMPLES else math.nan
+        gap = _membership_gap(
+            images.flatten(1), real.members if members is None else members.flatten(1).cpu(), real.held_out
+        )
     return {
-        "recognition": (judge.head(features).argmax(1) == target).float().mean().item(),
+        "recognition": (real.judge.head(features).argmax(1) == real.target).float().mean().item(),
         "frechet_distance": distance,
         "frechet_real": nearest,
         "frechet_other": real.other,
         "gap_closed": 1 - (distance - nearest) / (real.other - nearest),
-        "diversity": _pairwise_distance(images.flatten(1)) / real.pixel_distance,
-        "membership_gap": _membership_gap(
-            images.flatten(1), real.members if members is None else members.flatten(1).cpu(), real.held_out
-        ),
+        "diversity": _pairwise_distance(images.flatten(1)) / (real.pixel_distance or math.nan),
+        "membership_gap": gap,
     }
 
 
-def _reference_images(train: ImageDataset, test: ImageDataset, digit: int, dataset: str) -> Tensor:
+def _reference_images(train: ImageDataset, test: ImageDataset, label: int) -> Tensor:
     # The Fréchet distance is biased upwards when images are few: the 100 held-out ones of mnist-5k are not enough.
-    if dataset == "mnist":
-        return test.images_of(digit)
-    return torch.cat([train.images_of(digit), test.images_of(digit)])
+    held_out = test.images_of(label)
+    return held_out if len(held_out) >= 500 else torch.cat([train.images_of(label), held_out])
 
 
 def _features(judge: Judge, images: Tensor) -> Tensor:

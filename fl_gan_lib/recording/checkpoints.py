@@ -43,8 +43,8 @@ class Checkpoint:
         recorder: of the run.
 
     Raises:
-        ValueError: `path` does not end in .npz; or, on entering, there is an unfinished run with another config, or a
-            damaged one, or another process is writing there.
+        ValueError: `path` does not end in .npz; or, on entering, there is a record that reaches further than this run
+            will, or an unfinished run with another config, or a damaged one, or another process is writing there.
         OSError: on entering, nothing can be written there.
     """
 
@@ -56,7 +56,7 @@ class Checkpoint:
         clients: Sequence[Client],
         recorder: Recorder,
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         if self.path.suffix != ".npz":
             raise ValueError(f"path is {path}: the name of a record must end in .npz")
         self.unfinished = self.path.with_suffix(".partial")
@@ -74,6 +74,12 @@ class Checkpoint:
             message = f"another process is writing {self.path}: wait until it has ended, or give another path"
             raise ValueError(message) from None
         try:
+            reached, last = _last_round(self.path), self.config["rounds"]
+            if reached > last:
+                raise ValueError(
+                    f"{self.path} is a record of {reached} rounds, and this run would end after {last}: give another "
+                    "path, or delete the record"
+                )
             for name in (self.path.name, self.unfinished.name):  # what a killed process has left half-written
                 for half_written in self.path.parent.glob(f".{escape(name)}.*.tmp"):
                     half_written.unlink(missing_ok=True)
@@ -147,7 +153,7 @@ class Checkpoint:
 
     def _finish(self, record: AttackRecord) -> None:
         last = self.config["rounds"]
-        if record.rounds[-1] < min(last, _last_round(self.path)):
+        if record.rounds[-1] < _last_round(self.path):
             tqdm.write(f"{self.path} stays as it is, for it reaches further; {self.unfinished} has the run so far")
             return
         try:

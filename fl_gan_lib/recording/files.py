@@ -93,7 +93,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     Raises:
         OSError: it could not be written (a full disk, a folder that is read-only); the old file is as it was.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from tqdm.auto import tqdm
 
 from fl_gan_lib.data import to_uint8
 from fl_gan_lib.federation import Round
-from fl_gan_lib.metrics import evaluate_samples
+from fl_gan_lib.metrics import Dataset, Yardsticks, measure, yardsticks
 from fl_gan_lib.models import LATENT_DIM, AveragedGenerator
+from fl_gan_lib.recording.validation import class_names
 from fl_gan_lib.records import AttackRecord
 
 NUM_SHOWN = 20
@@ -43,7 +45,7 @@ def record_rounds(
         After each round its number and, where the round was recorded, the record so far.
     """
     last = recorder.config["rounds"]
-    title = f"{recorder.config['kind']} on {recorder.config['target']}"
+    title = f"{recorder.config['kind']} on {class_names(recorder.config)[recorder.config['target']]}"
     options = {"initial": recorder.rounds_done, "unit": "round", "leave": False, "disable": not progress}
     for round in tqdm(rounds, title, last, **options):
         recorder.rounds_done = round.number
@@ -53,10 +55,10 @@ def record_rounds(
             row = recorder.take(generator, {"round": round.number, "seconds": recorder.seconds} | evaluate())
             record = recorder.record()
             if progress:
+                gap = "" if np.isnan(row["gap_closed"]) else f"gap closed {row['gap_closed']:5.2f}  "
                 tqdm.write(
                     f"round {row['round']:>3}/{last}  {row['seconds']:4.0f} s  accuracy {row['accuracy']:.3f}  "
-                    f"recognition {row['recognition']:.2f}  gap closed {row['gap_closed']:5.2f}  "
-                    f"diversity {row['diversity']:.2f}"
+                    f"recognition {row['recognition']:.2f}  {gap}diversity {row['diversity']:.2f}"
                 )
         yield round.number, record
 
@@ -83,9 +85,10 @@ class Recorder:
     """Keeps, of some rounds of a run, what a generator draws and how good it is.
 
     Args:
-        config: goes into the record; needs `kind`, `target`, `dataset`, `rounds` and `seed`.
-        private: all images of the target that the honest clients hold, (n, 1, 28, 28); the first ten are kept for
+        config: goes into the record; needs `kind`, `target` (the number of a class), `dataset`, `rounds` and `seed`.
+        private: all images of the target that the honest clients hold, (n, 1, S, S); the first ten are kept for
             the top row of the picture.
+        dataset: that the run is on, by name or a training and a test set; by default the one that `config` names.
         num_frames: how many rounds to record at the most.
 
     Attributes:
@@ -94,8 +97,11 @@ class Recorder:
         seconds: of training so far.
     """
 
-    def __init__(self, config: Mapping[str, Any], private: Tensor, *, num_frames: int = 24) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], private: Tensor, *, dataset: Dataset | None = None, num_frames: int = 24
+    ) -> None:
         self.config = dict(config)
+        self.dataset = dataset or config["dataset"]
         self.rounds = snapshot_rounds(config["rounds"], num_frames)
         self.rounds_done = 0
         self.seconds = 0.0
@@ -116,7 +122,7 @@ class Recorder:
     def take(self, generator: AveragedGenerator, measured: Mapping[str, float]) -> dict[str, Any]:
         """Record a round; `measured` is its `round`, the `seconds` so far, and the global model's accuracies."""
         judged = generator.render(self._fresh_latents())
-        scores = evaluate_samples(judged, self.config["target"], dataset=self.config["dataset"], members=self._private)
+        scores = measure(judged, self._yardsticks, self._private)
         self._snapshots.append((dict(measured) | scores, generator.render(self._shown), judged))
         return self._snapshots[-1][0]
 
@@ -133,6 +139,10 @@ class Recorder:
             metrics=pd.DataFrame(rows),
             config=self.config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
         )
+
+    @cached_property
+    def _yardsticks(self) -> Yardsticks:
+        return yardsticks(self.config["target"], self.dataset)
 
     def _fresh_latents(self) -> Tensor:
         return torch.randn(NUM_JUDGED, LATENT_DIM, generator=self._random)

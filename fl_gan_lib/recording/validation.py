@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fl_gan_lib.arguments import SIDES
+from fl_gan_lib.classes import DIGITS, check_class_names
 
 if TYPE_CHECKING:
     from fl_gan_lib.records import AttackRecord
@@ -26,8 +30,12 @@ def check_text(text: dict[str, Any]) -> None:
     for key, kind in CONFIG.items():
         if type(config.get(key)) is not kind:
             raise ValueError(f"the config's {key} is {config.get(key)!r:.80}, and not of type {kind.__name__}")
-    if config["target"] not in range(10):
-        raise ValueError(f"the target is {config['target']!r:.80}, and not a digit")
+    classes = class_names(config)
+    if not isinstance(classes, list | tuple):
+        raise ValueError(f"the config's classes are {classes!r:.80}, and not a list of names")
+    check_class_names(classes)
+    if config["target"] not in range(len(classes)):
+        raise ValueError(f"the target is {config['target']!r:.80}, and not the number of one of {len(classes)} classes")
     if missing := COLUMNS - metrics.keys():
         raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
     for name, column in metrics.items():
@@ -35,6 +43,11 @@ def check_text(text: dict[str, Any]) -> None:
             raise ValueError(f"the column {name!r:.80} of the metrics is not a number for each recorded round")
     if len(set(map(len, metrics.values()))) > 1:
         raise ValueError("the columns of the metrics are not of one length")
+
+
+def class_names(config: Mapping[str, Any]) -> Sequence[str]:
+    """Those that a record's config names; older records, all of them of MNIST, name none."""
+    return config.get("classes", DIGITS)
 
 
 def _is_number(value: object) -> bool:
@@ -48,7 +61,8 @@ def check_record(record: AttackRecord) -> None:
         array = getattr(record, name)
         if array.ndim != ndim or array.size == 0:
             raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
-        if name != "rounds" and (array.dtype != np.uint8 or array.shape[-2:] != (28, 28)):
+        square = array.shape[-1] in SIDES and array.shape[-2:] == (array.shape[-1], record.samples.shape[-1])
+        if name != "rounds" and not (array.dtype == np.uint8 and square):
             raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
     if not len(record.samples) == len(record.rounds) == len(record.metrics):
         raise ValueError("samples, rounds and metrics disagree on the number of recorded rounds")

@@ -16,7 +16,7 @@ from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
-from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.models import Classifier
 from fl_gan_lib.studies.jobs import NO_PICTURES, TEN_PARTICIPANTS, attack_job
 from fl_gan_lib.studies.sweep import Job, Result
 from fl_gan_lib.studies.variants import HedgingAttacker
@@ -62,9 +62,10 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
         `fake_bias`: how much it raised the bias of the extra output.
         `fake_row`: how far it moved the row of the extra output in the last layer, over the median of the rows.
         `largest_row`: the same for the row that moved farthest.
-        `worst_digit`: the accuracy of its model on the digit that it classifies worst, from 0 to 1.
+        `worst_digit`: the accuracy of its model on the class that it classifies worst, from 0 to 1.
     """
     weight, bias = list(state)[-2:]
+    fake = len(test.classes)
     changes = [{name: update.state[name] - state[name] for name in state} for update in updates]
     flat = torch.stack([torch.cat([tensor.flatten() for tensor in change.values()]) for change in changes])
     others = (flat.sum(0) - flat) / (len(flat) - 1)
@@ -74,8 +75,8 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
             "client": range(len(updates)),
             "norm": flat.norm(dim=1),
             "cosine": nn.functional.cosine_similarity(flat, others),
-            "fake_bias": [change[bias][FAKE_LABEL].item() for change in changes],
-            "fake_row": rows[:, FAKE_LABEL] / rows.median(1).values,
+            "fake_bias": [change[bias][fake].item() for change in changes],
+            "fake_row": rows[:, fake] / rows.median(1).values,
             "largest_row": rows.max(1).values / rows.median(1).values,
             "worst_digit": [_worst_digit(update.state, test) for update in updates],
         }
@@ -84,10 +85,12 @@ def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], tes
 
 @torch.no_grad()
 def _worst_digit(state: Mapping[str, Tensor], test: ImageDataset) -> float:
-    model = Classifier().eval()
+    model = Classifier(len(test.classes) + 1, side=test.side).eval()
     model.load_state_dict(state)
     predicted = torch.cat([model(images).argmax(1) for images in test.images.split(500)])
-    return float(recall_score(test.labels, predicted, labels=range(10), average=None, zero_division=0).min())
+    return float(
+        recall_score(test.labels, predicted, labels=range(len(test.classes)), average=None, zero_division=0).min()
+    )
 
 
 # Attackers that know what the server looks at, against nine honest clients, three of which lack the target as well.

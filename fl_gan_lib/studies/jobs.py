@@ -43,7 +43,7 @@ def oracle_job(target: int, seed: int, *, num_frames: int = 12, folder: Path | N
 
 def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
     if folder is not None:
-        record.save(record_path(folder, record.target, kind))
+        record.save(record_path(folder, record.target_name, kind))
     return record.metrics, record.samples[-1, :10]
 
 
@@ -87,7 +87,7 @@ def compare(
         settings: jobs by name: `anatomy.SETTINGS`, `defences.DEFENCES`, `detection.ATTACKERS`.
         column: of the csv file, for the names.
         names: of `settings`; by default all.
-        digits: that the attacker lacks.
+        digits: the classes that the attacker lacks.
         seeds: of the runs.
         rounds: of every run, for a quick look; by default what the setting says, or 100.
         path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name

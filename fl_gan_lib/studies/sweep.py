@@ -22,9 +22,10 @@ import torch
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
+from fl_gan_lib.arguments import whole_number
 from fl_gan_lib.recording import files
 
-# What a job leaves behind: a row of numbers for each recorded round, and fakes of the last one, uint8 (n, 28, 28).
+# What a job leaves behind: a row of numbers for each recorded round, and fakes of the last one, uint8 (n, S, S).
 Result = tuple[pd.DataFrame, np.ndarray]
 Job = Callable[..., Result]
 
@@ -61,9 +62,8 @@ def sweep(
         ValueError: a job has no name by which it could be known again, or there is to be no worker.
     """
     num_workers = torch.get_num_threads() if num_workers is None else num_workers
-    if num_workers < 1:
-        raise ValueError(f"num_workers is {num_workers}: it must be at least 1, which means this process alone")
-    path, columns = Path(path), list(columns)
+    num_workers = whole_number("num_workers", num_workers, 1, why="(1 is this process alone)")
+    path, columns = Path(path).expanduser(), list(columns)
     unfinished, gallery = path.with_suffix(".unfinished.csv"), path.with_suffix(".npz")
     fingerprints = {key: fingerprint(job) for key, job in jobs.items()}
     rows, others = _take_over(unfinished, columns, fingerprints)

@@ -11,32 +11,40 @@ from torch.nn import functional as F
 from fl_gan_lib.attack import GANAttacker
 from fl_gan_lib.defences import PartialDownloadClient
 from fl_gan_lib.federation import Update
-from fl_gan_lib.models import BATCH_SIZE, FAKE_LABEL, LATENT_DIM, NUM_OUTPUTS
+from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM
 
 
 class LeakyClassifier(nn.Sequential):
     """A discriminator as DCGAN advises (Radford et al. 2016): strided convolutions, LeakyReLU, no pooling.
 
     Takes and returns what `models.Classifier` does.
+
+    Args:
+        num_outputs, side: as for `models.Classifier`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(
+    def __init__(self, num_outputs: int = 11, *, side: int = 28) -> None:
+        quarter = side // 4
+        super().__init__(  # shapes in the comments are those of 28 x 28
             nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
             nn.LeakyReLU(0.2),
             nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1),  # (N, 64, 7, 7)
             nn.LeakyReLU(0.2),
             nn.Flatten(),
-            nn.Linear(64 * 7 * 7, 128),
+            nn.Linear(64 * quarter * quarter, 128),
             nn.LeakyReLU(0.2),
-            nn.Linear(128, NUM_OUTPUTS),
+            nn.Linear(128, num_outputs),
         )
 
 
 class MLPGenerator(nn.Sequential):
-    """A generator without convolutions, four linear layers. Takes and returns what `models.Generator` does."""
+    """A generator without convolutions, four linear layers. Takes and returns what `models.Generator` does.
 
-    def __init__(self) -> None:
+    Args:
+        side: as for `models.Generator`.
+    """
+
+    def __init__(self, side: int = 28) -> None:
         super().__init__(
             nn.Linear(LATENT_DIM, 256),
             nn.LeakyReLU(0.2),
@@ -44,14 +52,14 @@ class MLPGenerator(nn.Sequential):
             nn.LeakyReLU(0.2),
             nn.Linear(512, 1024),
             nn.LeakyReLU(0.2),
-            nn.Linear(1024, 28 * 28),
+            nn.Linear(1024, side * side),
             nn.Tanh(),
-            nn.Unflatten(1, (1, 28, 28)),
+            nn.Unflatten(1, (1, side, side)),
         )
 
 
 class PriorAttacker(GANAttacker):
-    """An attacker that first teaches its generator to draw: digits of its own, as an ordinary GAN.
+    """An attacker that first teaches its generator to draw: images of its own, as an ordinary GAN.
 
     In the first round, before anything else, the generator takes `prior_steps` steps against a discriminator that the
     attacker trains at home on its own images. Arguments are otherwise those of `GANAttacker`.
@@ -73,10 +81,10 @@ class PriorAttacker(GANAttacker):
         ]
         for _ in range(self.prior_steps):
             fakes = generator(torch.randn(BATCH_SIZE, LATENT_DIM, device=device))
-            _step(both[0], -_log_real(discriminator(fakes)))
+            _step(both[0], -_log_real(discriminator(fakes), self.fake_label))
             batch = torch.randint(len(own), (BATCH_SIZE,))
             images = torch.cat([own.images[batch], fakes.detach()])
-            labels = torch.cat([own.labels[batch], torch.full((BATCH_SIZE,), FAKE_LABEL, device=device)])
+            labels = torch.cat([own.labels[batch], torch.full((BATCH_SIZE,), self.fake_label, device=device)])
             _step(both[1], F.cross_entropy(discriminator(images), labels))
 
 
@@ -97,9 +105,9 @@ class HedgingAttacker(GANAttacker):
         return labels
 
 
-def _log_real(logits: Tensor) -> Tensor:
-    """Mean log-probability of any class but "fake"."""
-    return (logits[:, :FAKE_LABEL].logsumexp(1) - logits.logsumexp(1)).mean()
+def _log_real(logits: Tensor, fake_label: int) -> Tensor:
+    """Mean log-probability of any class but "fake", which comes last."""
+    return (logits[:, :fake_label].logsumexp(1) - logits.logsumexp(1)).mean()
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
