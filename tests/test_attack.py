@@ -14,7 +14,7 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import PartialDownloadClient, PrivateMean, WithholdingClient
 from fl_gan_lib.federation import Client
 from fl_gan_lib.metrics import evaluate_samples
-from fl_gan_lib.models import FAKE_LABEL, AveragedGenerator, Classifier
+from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording import states
 from fl_gan_lib.recording.recorder import snapshot_rounds
@@ -56,7 +56,7 @@ def test_injection_teaches_the_update_what_fake_looks_like():
         assert update.num_examples == len(own) + (attacker.num_fakes if inject else 0)
         assert set(update.metrics) == {"loss"}, "an attacker reports no more than an honest client"
         model.load_state_dict(update.state)
-        called_fake = [model(images).argmax(1) == FAKE_LABEL for images in (attacker.generator.draw(100), own.images)]
+        called_fake = [model(images).argmax(1) == 10 for images in (attacker.generator.draw(100), own.images)]
         return tuple(share.float().mean().item() for share in called_fake)
 
     fakes, real = fake_shares(inject=True)
@@ -137,9 +137,9 @@ def test_another_fake_label_is_injected_where_the_model_has_ten_outputs(own_imag
 def test_only_the_examples_of_the_mini_batches_are_drawn(own_images):
     attacker = GANAttacker(own_images, 3, num_rounds=10, local_steps=1, batch_size=40)
     mixed = attacker.mix_in_fakes()
-    assert len(mixed.images) == len(mixed.labels) == 40 and 0 < sum(mixed.labels == FAKE_LABEL) < 40
+    assert len(mixed.images) == len(mixed.labels) == 40 and 0 < sum(mixed.labels == 10) < 40
     mixed = GANAttacker(own_images, 3, num_rounds=10).mix_in_fakes()
-    assert len(mixed) == len(own_images) + 20 and sum(mixed.labels == FAKE_LABEL) == 20
+    assert len(mixed) == len(own_images) + 20 and sum(mixed.labels == 10) == 20
 
 
 def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
@@ -152,13 +152,30 @@ def test_recorded_rounds_are_dense_at_first_and_end_with_the_last():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        *(({"target": target}, "digit from 0 to 9") for target in (10, 3.0, True, "3", None)),
-        ({"rounds": 0}, "rounds is 0"),
+        *(({"target": target}, "target is .* it must be") for target in (10, -1, 3.0, True, "house", None, [3])),
+        *(({"rounds": rounds}, "rounds is .* whole number of at least 1") for rounds in (0, 1.0, "1", True)),
+        *(({"seed": seed}, "seed is .* whole number of at least 0") for seed in (-1, 0.0, None, "0")),
+        *(({"inject": inject}, "inject is .* True or False") for inject in (0, "False", None)),
+        ({"num_frames": 2.5}, "num_frames is 2.5"),
+        ({"clients_per_round": 3}, "clients_per_round is 3: it must be a whole number from 1 to 2"),
+        ({"device": "tpu-of-nobody"}, "device is 'tpu-of-nobody': use 'auto', 'cpu'"),
+        ({"client_options": {"batch_size": 0}}, "batch_size is 0"),
+        ({"make_attacker": partial(GANAttacker, generator_steps=0)}, "generator_steps is 0"),
+        ({"make_attacker": partial(GANAttacker, fakes_per_image=-1)}, "fakes_per_image is -1"),
+        ({"make_attacker": partial(GANAttacker, fake_label=3)}, "cannot be called 3, the target"),
+        ({"make_attacker": partial(GANAttacker, fake_label=11)}, "fake_label is 11"),
+        (
+            {"make_attacker": partial(GANAttacker, make_generator=lambda: Generator(32))},
+            "draws images of shape",
+        ),
+        ({"make_model": partial(Classifier, 10)}, "client 1 .* label of the fakes 10, and the model has 10 outputs"),
+        ({"make_model": partial(Classifier, 9)}, "client 0 .* label 9, and the model has 9 outputs"),
+        ({"make_model": partial(Classifier, side=32)}, "the model cannot take images of shape"),
         ({"dataset": "cifar"}, "unknown data set"),
         ({"num_honest": 0}, "num_honest is 0"),
-        ({"num_honest": 2, "num_without_target": 2}, "num_without_target is 2: it must be from 0 to 1"),
+        ({"num_honest": 2, "num_without_target": 2}, "num_without_target is 2: it must be a whole number from 0 to 1"),
         ({"num_without_target": -1}, "num_without_target is -1"),
-        ({"split": "half"}, "unknown split"),
+        ({"split": "half"}, "split is 'half'"),
         ({"split": "paper", "target": 7}, "nobody but the attacker holds 7"),
         ({"target_images": 401}, "target_images is 401"),
         ({"images_per_client": 0}, "images_per_client is 0"),

@@ -144,9 +144,9 @@ def test_bad_arguments_are_refused_before_any_training(tiny_dataset):
         federate(Classifier(), [], num_rounds=1)
     with pytest.raises(ValueError, match="num_rounds is 0"):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=0)
-    with pytest.raises(ValueError, match="clients_per_round is 2: it must be from 1 to 1"):
+    with pytest.raises(ValueError, match="clients_per_round is 2: it must be a whole number from 1 to 1"):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, clients_per_round=2)
-    with pytest.raises(ValueError, match="rounds_done is 2: it must be from 0 to 1"):
+    with pytest.raises(ValueError, match="rounds_done is 2: it must be a whole number from 0 to 1"):
         federate(Classifier(), [Client(tiny_dataset)], num_rounds=1, rounds_done=2)
     with pytest.raises(ValueError, match="at least one image"):
         Client(tiny_dataset.subset([]))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
@@ -40,19 +41,30 @@ def test_comparison_puts_private_images_on_top_and_rounds_below(record):
     assert labels == ["private", "round 1\ngap closed 0.25", "round 5\ngap closed 0.75"]
 
 
+def of_class(record, target):
+    """The same pictures, said to be of another class."""
+    return replace(record, config=record.config | {"target": target})
+
+
 def test_metrics_mark_the_current_round(record):
     figure = plot_metrics(record, current=5)
     assert figure.axes[0].get_title() == "recognition: 0.75"
 
 
 def test_records_of_different_rounds_are_not_drawn_as_one(record):
-    other = type(record)(**{**vars(record), "rounds": record.rounds + 1})
+    four = of_class(record, 4)
+    four.rounds = record.rounds + 1
     with pytest.raises(ValueError, match="different rounds"):
-        plot_emergence({3: record, 4: other})
+        plot_emergence({3: record, 4: four})
+
+
+def test_a_record_of_another_class_is_not_drawn_as_this_one(record):
+    with pytest.raises(ValueError, match="under 4 there is a record of the class 3: put it under its number, 3"):
+        plot_emergence({3: record, 4: record})
 
 
 def test_the_animation_has_a_frame_for_each_recorded_round(record, tmp_path):
-    save_emergence({3: record, 4: record}, tmp_path / "emergence.gif")
+    save_emergence({3: record, 4: of_class(record, 4)}, tmp_path / "emergence.gif")
     with Image.open(tmp_path / "emergence.gif") as animation:
         assert animation.n_frames == 2 and animation.info["duration"] == 250
         top = np.asarray(animation.convert("L"))[4:60:2, 4:60:2]
@@ -70,7 +82,7 @@ def test_strips_are_labelled_and_set_the_private_ones_off(record):
     "draw",
     [
         lambda record: plot_images(record.private_samples, title="private"),
-        lambda record: plot_emergence({3: record, 4: record}),
+        lambda record: plot_emergence({3: record, 4: of_class(record, 4)}),
         lambda record: plot_partition([np.arange(5), np.arange(5, 10)], np.arange(10)),
         lambda record: plot_spread({"a": [0.1, 0.2, 0.4], "b": [0.9]}, xlabel="gap closed"),
         lambda record: plot_strips({"": record.private_samples[:3]}),

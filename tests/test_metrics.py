@@ -19,15 +19,20 @@ def test_the_judge_can_read(mnist_5k):
 
 def test_the_judge_is_kept_for_other_processes_and_a_damaged_one_is_trained_again(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setitem(judge.JUDGE_RECIPE["epochs"], "mnist-5k", 1)
-    trained = load_judge.__wrapped__("mnist-5k").state_dict()
+    monkeypatch.setitem(judge.JUDGE_RECIPE, "steps", 1)
+    monkeypatch.setattr(judge, "_judges", {})
+    train, _ = load_dataset()
+    few = train.subset(range(200))
+    trained = load_judge(few).state_dict()
     (kept,) = (tmp_path / ".cache" / "fl_gan_lib").iterdir()
     whole = kept.read_bytes()
     kept.write_bytes(whole[:-1000])
-    again = load_judge.__wrapped__("mnist-5k").state_dict()
+    judge._judges.clear()
+    again = load_judge(few).state_dict()
     assert kept.read_bytes() == whole
     monkeypatch.setattr(judge, "_train_judge", lambda _: pytest.fail("it is trained again"))
-    loaded = load_judge.__wrapped__("mnist-5k").state_dict()
+    judge._judges.clear()
+    loaded = load_judge(few).state_dict()
     assert all(torch.equal(trained[name], other[name]) for other in (again, loaded) for name in trained)
 
 
@@ -87,7 +92,7 @@ def test_copies_of_training_images_show_in_the_membership_gap(mnist_5k):
         (np.zeros((5, 28, 28)), 3, "must be uint8"),
         (np.zeros((5, 1, 28, 28), np.uint8), 3, "shape"),
         (np.zeros((1, 28, 28), np.uint8), 3, "n >= 2"),
-        (np.zeros((5, 28, 28), np.uint8), 10, "digit from 0 to 9"),
+        (np.zeros((5, 28, 28), np.uint8), 10, "the target is 10"),
     ],
 )
 def test_bad_samples_are_refused(samples, target, message):

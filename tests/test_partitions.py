@@ -52,9 +52,9 @@ def test_a_small_alpha_is_more_uneven_than_a_large_one():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: partition_iid(LABELS, 401), "401 clients cannot share 400 samples"),
-        (lambda: partition_iid(LABELS, 0), "0 clients"),
-        (lambda: partition_iid(LABELS.reshape(2, -1), 2), "one-dimensional"),
+        (lambda: partition_iid(LABELS, 401), "num_clients is 401: it must be a whole number from 1 to 400"),
+        (lambda: partition_iid(LABELS, 0), "num_clients is 0"),
+        (lambda: partition_iid(LABELS.reshape(2, -1), 2), "labels are int64 of shape"),
         (lambda: partition_by_label(LABELS, 2, [{0, 1}, {2, 3}]), "nobody holds label 4"),
         (lambda: partition_by_label(LABELS, 2, 2), "nobody holds label 4"),
         (lambda: partition_by_label(LABELS, 2, 11), "from 1 to 10"),

@@ -110,7 +110,7 @@ METRICS |= {"round": [1, 5]}
         ({"config target": "3"}, "target is '3', and not of type int"),
         ({"config target": True}, "target is True, and not of type int"),
         ({"config target": 3.0}, "target is 3.0, and not of type int"),
-        ({"config target": 10}, "target is 10, and not a digit"),
+        ({"config target": 10}, "target is 10, and not the number of one of 10 classes"),
         ({"config kind": ["attack"]}, r"kind is \['attack'\], and not of type str"),
         ({"config dataset": None}, "dataset is None"),
         ({"config seed": "0"}, "seed is '0'"),
@@ -165,7 +165,7 @@ def test_somebody_elses_file_is_named(record, tmp_path):
 def test_a_record_under_the_name_of_another_digit_is_left_out(record, tmp_path):
     record.save(record_path(tmp_path, 3))
     record.save(record_path(tmp_path, 4))
-    with pytest.warns(UserWarning, match=r"left out: .*attack_4.npz is a record of the digit 3"):
+    with pytest.warns(UserWarning, match=r"left out: .*attack_4.npz is a record of the class 3"):
         assert list(load_records(tmp_path)) == [3]
 
 

@@ -3,7 +3,7 @@ import torch
 
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Client, Update
-from fl_gan_lib.models import FAKE_LABEL, Classifier
+from fl_gan_lib.models import Classifier
 from fl_gan_lib.records import load_all_records
 from fl_gan_lib.studies.defences import DEFENCES, RECORDED
 from fl_gan_lib.studies.detection import ATTACKERS, describe_updates
@@ -39,7 +39,7 @@ def test_what_a_server_sees_of_an_update():
 
     ones = torch.full_like(state["7.weight"], 0.01)
     row = torch.zeros_like(state["9.bias"])
-    row[FAKE_LABEL] = 2.0
+    row[10] = 2.0
     rows = torch.ones_like(state["9.weight"])
     rows[4] = 3.0
     updates = [
