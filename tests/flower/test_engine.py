@@ -14,6 +14,8 @@ import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
 
+from cryptography import x509
+
 from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower import keys
 from fl_gan_lib.flower.engine import connect, deploy, deployment, run, simulate, superlink, supernode
@@ -103,8 +105,51 @@ def test_keys_are_made_once_and_are_readable_for_nobody_else(tmp_path):
     assert all(path.stat().st_mode & 0o077 == 0 for path in folder.iterdir())
     with pytest.raises(FileExistsError, match="take another folder"):
         make_keys(folder)
-    with pytest.raises(ValueError, match="num_nodes is 0"):
-        make_keys(tmp_path / "others", num_nodes=0)
+    for number in (0, 2.0, True):
+        with pytest.raises(ValueError, match=f"num_nodes is {number}: it must be a whole number of at least 1"):
+            make_keys(tmp_path / "others", num_nodes=number)
+    assert not (tmp_path / "others").exists()
+
+
+def test_the_certificate_has_the_names_that_the_nodes_verify(monkeypatch, tmp_path):
+    hosts = {
+        "lab-server:9092": "lab-server",
+        "https://lab-server": "lab-server",
+        "grpc://lab.example.org.:8000/": "lab.example.org",
+        "*.example.org": "*.example.org",
+        "labor-süd": "xn--labor-sd-d6a",
+        "192.168.1.5:9092": "192.168.1.5",
+        "10.0.0.1": "10.0.0.1",
+        "2001:db8::7": "2001:db8::7",
+        "[2001:db8::5]:9092": "2001:db8::5",
+        "https://[2001:DB8::6]/": "2001:db8::6",
+    }
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = make_keys("~/keys", hosts=list(hosts))
+    assert folder == tmp_path / "keys"
+    leaf = x509.load_pem_x509_certificate((folder / "server.crt").read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert {str(each.value) for each in names} == {*hosts.values(), "localhost", "127.0.0.1"}
+    assert len(names.get_values_for_type(x509.IPAddress)) == 6
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("", " ", "lab server", " lab-server", "a,b", "lab\n", "-lab", "lab_server", "me@lab-server", "[lab-server]"),
+        *("https://", ":9092", "lab-server:port", "https://lab-server/page"),
+        *("10.0.0.0/8", "300.1.1.1", "192.168.1", "0.0.0.0", "[::]:9092", "fe80::1%eth0", 5, b"lab", None),
+    ],
+)
+def test_what_is_no_host_is_refused_before_anything_is_written(host, tmp_path):
+    with pytest.raises(ValueError, match=f"hosts .*{re.escape(repr(host))}.*: .*address"):
+        make_keys(tmp_path / "keys", hosts=["10.0.0.1", host])
+    assert not (tmp_path / "keys").exists()
+
+
+def test_one_host_alone_is_not_taken_for_a_list_of_letters(tmp_path):
+    with pytest.raises(ValueError, match=r"hosts is the text 'lab-server': .* as in \['lab-server'\]"):
+        make_keys(tmp_path / "keys", hosts="lab-server")
 
 
 def test_keys_that_were_not_all_written_are_made_again(monkeypatch, tmp_path):
