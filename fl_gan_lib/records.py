@@ -129,6 +129,14 @@ def record_path(folder: str | Path, target: str | int, kind: str = "attack") -> 
     return Path(folder).expanduser() / f"{kind}_{target}.npz"
 
 
+def rounds_reached(path: Path) -> int:
+    """The last round of the record that is there; 0 if none is, or a damaged one."""
+    try:
+        return int(AttackRecord.load(path).rounds[-1])
+    except (OSError, ValueError):
+        return 0
+
+
 def load_records(folder: str | Path, kind: str = "attack") -> dict[int, AttackRecord]:
     """All records of one kind of run in a folder, by number of the class.
 

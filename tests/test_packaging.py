@@ -17,7 +17,7 @@ REQUIREMENTS = dict(line.partition("  # ")[::2] for line in LINES if not line.st
 
 
 def test_requirements_contain_what_the_package_declares():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     apart = {"flower", "site"}  # extras that a reader of the notebooks does not need
     assert apart <= extras.keys()
@@ -132,7 +132,9 @@ def test_a_torchvision_that_does_not_fit_torch_is_named_with_the_mend(tmp_path):
     package = tmp_path / "torchvision" / "__init__.py"
     package.parent.mkdir()
     # What a torchvision that is built for another torch does first.
-    package.write_text('import torch\ntorch.library.register_fake("torchvision::nms")(lambda: None)\n')
+    package.write_text(
+        'import torch\ntorch.library.register_fake("torchvision::nms")(lambda: None)\n', encoding="utf-8"
+    )
     code = "from fl_gan_lib.data import load_dataset; from fl_gan_lib.defences import AugmentingClient; "
     code += "from fl_gan_lib.models import Classifier; AugmentingClient(load_dataset()[1]).fit(Classifier(), 1)"
     command = [sys.executable, "-c", code]

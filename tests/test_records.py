@@ -24,7 +24,7 @@ def test_round_trip(record, tmp_path):
 def test_all_kinds_of_runs_are_found_by_name_the_attack_first(record, tmp_path):
     for kind in ("a_defence", "attack", "oracle"):
         record.save(record_path(tmp_path, 3, kind))
-    (tmp_path / "seeds.csv").write_text("")
+    (tmp_path / "seeds.csv").write_text("", encoding="utf-8")
     (tmp_path / "anatomy.npz").write_bytes(b"")
     runs = load_all_records(tmp_path)
     assert list(runs) == ["attack", "a defence", "oracle"] and all(list(run) == [3] for run in runs.values())

@@ -54,8 +54,9 @@ def start_attack(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": threads},
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | {"OMP_NUM_THREADS": threads, "PYTHONIOENCODING": "utf-8"},
     )
     stopped = threading.Event()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import html
 import ipaddress
 import json
 import os
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import traitlets
 from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
@@ -28,6 +30,8 @@ from tornado.ioloop import IOLoop
 from tornado.web import HTTPError, OutputTransform, RequestHandler
 from traitlets.config import Config
 from voila.app import Voila
+
+from fl_gan_lib.arguments import whole_number
 
 _HEADERS = {
     # Voila's page asks a server on the internet for icons that it does not use. Where there is a network but no
@@ -97,12 +101,19 @@ def serve_demo(
 
     Raises:
         FileNotFoundError: there is no such notebook, certificate or key.
-        ValueError: there is a key without a certificate.
+        ValueError: the ip is no address of this computer, the port or the number of viewers is out of range, or there
+            is a key without a certificate.
         ssl.SSLError: they are no certificate and its key.
     """
+    notebook, certificate, key = (
+        None if path is None else Path(path).expanduser() for path in (notebook, certificate, key)
+    )
     for what, path in {"notebook": notebook, "certificate": certificate, "key": key}.items():
-        if path is not None and not Path(path).exists():
+        if path is not None and not path.exists():
             raise FileNotFoundError(f"no {what} at {path}: name the one to use, or start in the project's folder")
+    port = whole_number("port", port, 1, 65535)
+    viewers = whole_number("viewers", viewers, 1)
+    check_ip(ip)
     if key and not certificate:
         raise ValueError("a key alone does not make a page https: name the certificate that belongs to it as well")
     for name, value in GLIBC_SETTINGS.items():
@@ -167,8 +178,9 @@ class Demo(Voila):
     @property
     def display_url(self) -> str:
         host = _own_address() if self.ip in ("", "0.0.0.0", "::") else self.ip
-        host = f"[{host}]" if ":" in host else host
-        token = f"?token={self.token}" if self.token else ""
+        # A token from the environment may have any sign, and the names of computers and networks some.
+        host = f"[{quote(host, safe=':')}]" if ":" in host else quote(host)
+        token = f"?token={quote(self.token, safe='')}" if self.token else ""
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{token}"
 
     def launch_browser(self) -> None:
@@ -272,7 +284,7 @@ def static_picture(cell: NotebookNode) -> NotebookNode:
         return cell
     images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
     alt = "the picture that the text around it describes"
-    tags = [f'<img alt="{alt}" src="data:image/png;base64,{"".join(image.split())}">' for image in images]
+    tags = [f'<img alt="{alt}" src="data:image/png;base64,{html.escape("".join(image.split()))}">' for image in images]
     return v4.new_markdown_cell("\n".join(tags))
 
 
@@ -288,6 +300,19 @@ def is_this_computer(ip: str) -> bool:
         return ip == "localhost" or ipaddress.ip_address(ip).is_loopback
     except ValueError:
         return False
+
+
+def check_ip(ip: str) -> None:
+    """Raises a ValueError unless this computer can listen there."""
+    try:
+        kind, _, _, _, address = socket.getaddrinfo(ip or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(kind) as probe:
+            probe.bind(address)
+    except (OSError, TypeError, UnicodeError) as error:
+        raise ValueError(
+            f"ip is {ip!r:.80}: it must be an address or a name of this computer, without a port, or '0.0.0.0' for all "
+            f"its networks ({error})"
+        ) from error
 
 
 def _own_address() -> str:

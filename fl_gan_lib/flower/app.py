@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import wraps
 from logging import INFO, WARNING
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid, ServerApp
 from torch import nn
 
-from fl_gan_lib.attack import GANAttacker, build_federation, check_rounds
+from fl_gan_lib.arguments import real_number, truth, whole_number
+from fl_gan_lib.attack import GANAttacker, build_federation
 from fl_gan_lib.datasets import check_target, describe_dataset, load_dataset
 from fl_gan_lib.federation import Client, Update, fedavg
 from fl_gan_lib.metrics import accuracies, accuracy
@@ -32,7 +34,7 @@ from fl_gan_lib.models import Classifier
 from fl_gan_lib.recording import states
 from fl_gan_lib.recording.faults import check_update
 from fl_gan_lib.recording.recorder import Recorder, snapshot_rounds
-from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.records import AttackRecord, record_path, rounds_reached
 from fl_gan_lib.seeding import seeded
 
 server = ServerApp()
@@ -54,7 +56,7 @@ class RunConfig:
         seed: of the split, the weights and every round.
         frames: how many rounds the record keeps at the most (`recording.recorder.snapshot_rounds`); the last one it
             keeps in any case.
-        output: the folder, on the attacker's node, that its record goes to.
+        output: the folder, on the attacker's node, that its record goes to; none if it is empty.
         wait: how many seconds the server waits for nodes to connect, and for the replies of a round.
     """
 
@@ -73,16 +75,24 @@ class RunConfig:
     @classmethod
     def read(cls, config: Mapping[str, Any]) -> RunConfig:
         """Raises a ValueError that says which setting is wrong, and how."""
-        run = cls(**{name: config[name.replace("_", "-")] for name in cls.__dataclass_fields__})
-        run = replace(run, target=check_target(run.target, run.dataset))
-        check_rounds(run.rounds)
-        if run.num_honest < 1 or run.local_steps < 1:
-            raise ValueError(f"num-honest is {run.num_honest}, local-steps {run.local_steps}: each must be at least 1")
-        if run.frames < 0:
-            raise ValueError(f"frames is {run.frames}: it must be at least 0")
-        if not -1 <= run.attacker <= run.num_honest:
-            raise ValueError(f"attacker is {run.attacker}: it must be a partition, 0 to {run.num_honest}, or -1")
-        return run
+        num_honest = whole_number("num-honest", config["num-honest"], 1)
+        if not isinstance(output := config["output"], str):
+            raise ValueError(f"output is {output!r:.80}: it must be the name of a folder, or empty")
+        return cls(
+            target=check_target(config["target"], config["dataset"]),
+            dataset=config["dataset"],
+            rounds=whole_number("rounds", config["rounds"], 1),
+            num_honest=num_honest,
+            attacker=whole_number(
+                "attacker", config["attacker"], -1, num_honest, why="(a partition; -1: the last one)"
+            ),
+            local_steps=whole_number("local-steps", config["local-steps"], 1),
+            inject=truth("inject", config["inject"]),
+            seed=whole_number("seed", config["seed"], 0, 2**63 - 1),
+            frames=whole_number("frames", config["frames"], 0),
+            output=output,
+            wait=real_number("wait", config["wait"], above=0),
+        )
 
     @property
     def target_name(self) -> str:
@@ -91,6 +101,19 @@ class RunConfig:
     @property
     def num_nodes(self) -> int:
         return self.num_honest + 1
+
+    @property
+    def path(self) -> Path | None:
+        """Where the record goes, on this computer."""
+        return record_path(self.output, self.target_name) if self.output else None
+
+    def check_path(self) -> None:
+        """Raises a ValueError if a record is there that reaches further than this run will."""
+        if self.path and (reached := rounds_reached(self.path)) > self.rounds:
+            raise ValueError(
+                f"rounds is {self.rounds}, and the record in {self.path} reaches round {reached}: give another output, "
+                "or delete it"
+            )
 
     def turn(self, partition: Any) -> int:
         """Which client of `build_federation` a node is: the attacker comes last there."""
@@ -238,6 +261,8 @@ def train(message: Message, context: Context) -> Message:
     """A turn of the node's client: `fit` on the global model that came, and the update back."""
     run, turn, model, clients = _resume(message, context)
     number = message.content["config"]["round"]
+    if number == 1 and isinstance(clients[turn], GANAttacker):
+        run.check_path()
     with seeded(run.seed, number, turn):
         update = clients[turn].fit(model, number)
     context.state["client"] = ConfigRecord({"state": states.dump(clients[turn].lasting_parts())})
@@ -283,18 +308,18 @@ def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Modul
     recorder.take(attacker.generator, dict(now) | accuracies(model, test, run.target))
     record = recorder.record()
     context.state["record"] = ConfigRecord({"npz": record.dumps()})
-    if run.output:
-        record.save(record_path(run.output, run.target_name))
+    # What an earlier run has left stays until this one has as much: it may be interrupted.
+    if run.path and record.rounds[-1] >= rounds_reached(run.path):
+        record.save(run.path)
 
 
 def _past(run: RunConfig, number: int, context: Context, config: dict[str, Any]) -> AttackRecord | None:
     """The record so far. A node that was started again has lost its state, and finds what it had written."""
     if "record" in context.state:
         return AttackRecord.loads(context.state["record"]["npz"])
-    path = record_path(run.output, run.target_name)
-    if run.output and path.exists():
+    if run.path and run.path.exists():
         try:
-            record = AttackRecord.load(path)
+            record = AttackRecord.load(run.path)
         except ValueError as error:
             log(WARNING, "not gone on from: %s", error)
             return None

@@ -15,18 +15,26 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
-from fl_gan_lib.data import check_digit
+from fl_gan_lib.arguments import whole_number
 from fl_gan_lib.flower.keys import make_keys
-from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.records import AttackRecord
+
+if TYPE_CHECKING:
+    from fl_gan_lib.flower.app import RunConfig
 
 APP = Path(__file__).parents[2]
+
+# How to read what Flower's commands print, see `environment`.
+_TEXT = {"encoding": "utf-8", "errors": "replace"}
 
 
 def simulate(
@@ -46,7 +54,8 @@ def simulate(
         round.
 
     Raises:
-        ValueError: the target is no digit.
+        ValueError: an argument is out of range, there is no setting of that name, or the record in `output` reaches
+            further than this run will; nothing has been started yet.
         RuntimeError: the run has failed, or left no record; the last lines of its log are in the message. Or Python's
             path has a space in it, which Ray cannot bear.
     """
@@ -55,13 +64,13 @@ def simulate(
             f"Ray, with which Flower simulates, starts nothing if Python's path has a space ({sys.executable}): "
             "put the environment into a folder without one, or give each node a process of its own (`deploy`)"
         )
-    output = Path(output).resolve()
-    home, settings = output / "flower", _settings(target, output, num_nodes, config)
-    federation = f"num-supernodes={num_nodes} client-resources-num-cpus=1"
+    wanted = _check(target, output, num_nodes, config)
+    home = Path(wanted.output) / "flower"
+    federation = f"num-supernodes={wanted.num_nodes} client-resources-num-cpus=1"
     with superlink(home, "--simulation", "--insecure") as address:
         connect(home, address)
-        lines = run(home, settings, "--federation-config", federation)
-        return _follow(lines, record_path(output, target), progress)
+        lines = run(home, asdict(wanted), "--federation-config", federation)
+        return _follow(lines, wanted.path, progress)
 
 
 def deploy(
@@ -71,15 +80,35 @@ def deploy(
 
     Arguments, result and errors as for `simulate`.
     """
-    output = Path(output).resolve()
-    home, settings = output / "flower", _settings(target, output, num_nodes, config)
-    with deployment(home, num_nodes):
-        return _follow(run(home, settings), record_path(output, target), progress)
+    wanted = _check(target, output, num_nodes, config)
+    home = Path(wanted.output) / "flower"
+    with deployment(home, wanted.num_nodes):
+        return _follow(run(home, asdict(wanted)), wanted.path, progress)
 
 
-def _settings(target: int, output: Path, num_nodes: int, config: Mapping[str, Any]) -> dict[str, Any]:
-    check_digit(target)
-    return {"target": target, "output": str(output), "num-honest": num_nodes - 1} | dict(config)
+def _check(target: int, output: str | Path, num_nodes: int, config: Mapping[str, Any]) -> RunConfig:
+    """All settings of a run, as its nodes will read them, before anything is started."""
+    from fl_gan_lib.flower.app import RunConfig  # not above: without Flower, it is `keys` that says what to install
+
+    settings = tomllib.loads((APP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
+    num_nodes = whole_number("num_nodes", num_nodes, 2, why="(the attacker and at least one other)")
+    given = {name.replace("_", "-"): value for name, value in config.items()}
+    allowed = settings.keys() - {"target", "output", "num-honest"}
+    if unknown := given.keys() - allowed:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} cannot be given here: give some of {', '.join(sorted(allowed))} "
+            "(num_nodes says how many honest participants there are)"
+        )
+    folder = str(Path(output).expanduser().resolve())
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        message = f"output is {folder!r}: Flower passes on Unicode alone; give a folder whose path has no other bytes"
+        raise ValueError(message) from None
+    settings |= given | {"target": target, "output": folder, "num-honest": num_nodes - 1}
+    wanted = RunConfig.read(settings)
+    wanted.check_path()
+    return wanted
 
 
 def _follow(lines: Iterator[str], path: Path, progress: bool) -> AttackRecord:
@@ -139,7 +168,7 @@ def supernode(home: Path, number: int, address: str) -> AbstractContextManager[s
 def flwr(home: Path, *arguments: str) -> str:
     """Run one of Flower's commands, and return what it prints; raises a RuntimeError if it fails."""
     command = [_command(home, "flwr"), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, env=environment(home), timeout=60)
+    answer = subprocess.run(command, capture_output=True, **_TEXT, env=environment(home), timeout=60)
     if answer.returncode:
         raise RuntimeError(f"flwr {' '.join(arguments)} has failed: {answer.stdout}{answer.stderr}")
     return answer.stdout
@@ -197,10 +226,10 @@ def started(home: Path, name: str, command: list[str]) -> Iterator[subprocess.Po
 
 def connect(home: Path, address: str, **options: Any) -> None:
     """Tell the `flwr` command, in its folder, where the SuperLink is."""
-    lines = ["[superlink]", 'default = "here"', "", "[superlink.here]", f'address = "{address}"']
+    lines = ["[superlink]", 'default = "here"', "", "[superlink.here]", f"address = {_toml(address)}"]
     options = options or {"insecure": True}
     lines += [f"{name.replace('_', '-')} = {_toml(value)}" for name, value in options.items()]
-    (home / "config.toml").write_text("\n".join(lines) + "\n")
+    (home / "config.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def run(home: Path, config: Mapping[str, Any], *options: str) -> Iterator[str]:
@@ -213,7 +242,7 @@ def run(home: Path, config: Mapping[str, Any], *options: str) -> Iterator[str]:
     command = [_command(home, "flwr"), "run", str(APP), "--run-config", settings, *options, "--stream"]
     lines: list[str] = []
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(home)
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **_TEXT, env=environment(home)
     ) as process:
         try:
             for line in process.stdout:
@@ -236,7 +265,8 @@ def _status(home: Path) -> str:
 def environment(home: Path) -> dict[str, str]:
     """Of all of Flower's processes: no telemetry, no look for updates, one thread each, a folder of its own.
 
-    Notebook kernels ask for colours, with which nobody could read the answers.
+    They write UTF-8 in every locale: what they say has signs that others lack. And notebook kernels ask for colours,
+    with which nobody could read the answers.
     """
     wanted = {
         "FLWR_HOME": str(home),
@@ -245,6 +275,7 @@ def environment(home: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "FORCE_COLOR": "",
         "NO_COLOR": "1",
+        "PYTHONIOENCODING": "utf-8",
         "OMP_NUM_THREADS": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
@@ -265,8 +296,12 @@ def _free_port() -> int:
 
 
 def _toml(value: Any) -> str:
-    return f"'{value}'" if isinstance(value, str) else str(value).lower()
+    """As TOML. Text is without accents, which a locale may spoil, and without quotes: `flwr run` ends at the first."""
+    if not isinstance(value, str | os.PathLike):
+        return str(value).lower()
+    plain = (sign if " " <= sign <= "~" and sign not in "\"'\\" else f"\\U{ord(sign):08x}" for sign in os.fspath(value))
+    return f'"{"".join(plain)}"'
 
 
 def _tail(path: Path) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-10:])
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-10:])

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from fl_gan_lib.federation import Client
 from fl_gan_lib.recording import files, states
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.records import AttackRecord, rounds_reached
 
 if TYPE_CHECKING:
     from fl_gan_lib.recording.recorder import Recorder
@@ -74,7 +74,7 @@ class Checkpoint:
             message = f"another process is writing {self.path}: wait until it has ended, or give another path"
             raise ValueError(message) from None
         try:
-            reached, last = _last_round(self.path), self.config["rounds"]
+            reached, last = rounds_reached(self.path), self.config["rounds"]
             if reached > last:
                 raise ValueError(
                     f"{self.path} is a record of {reached} rounds, and this run would end after {last}: give another "
@@ -153,7 +153,7 @@ class Checkpoint:
 
     def _finish(self, record: AttackRecord) -> None:
         last = self.config["rounds"]
-        if record.rounds[-1] < _last_round(self.path):
+        if record.rounds[-1] < rounds_reached(self.path):
             tqdm.write(f"{self.path} stays as it is, for it reaches further; {self.unfinished} has the run so far")
             return
         try:
@@ -168,14 +168,6 @@ class Checkpoint:
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
     names = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
     return ", ".join(f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here" for name in names)
-
-
-def _last_round(path: Path) -> int:
-    """Of the record that is there; 0 if none is, or a damaged one."""
-    try:
-        return int(AttackRecord.load(path).rounds[-1])
-    except (OSError, ValueError):
-        return 0
 
 
 @contextmanager

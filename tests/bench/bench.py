@@ -89,7 +89,7 @@ _REPORT = """
 import pathlib, resource
 status = pathlib.Path("/proc/self/status")
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(1024 * int(status.read_text().partition("VmHWM:")[2].split()[0]) if status.exists() else peak)
+print(1024 * int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) if status.exists() else peak)
 """
 
 
@@ -486,7 +486,7 @@ def _page(table: pd.DataFrame) -> str:
 def describe_machine() -> str:
     """Processor, memory, operating system and versions, in one line."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.exists() else []
     parts = [
         names[0] if names else platform.processor(),
         f"{os.cpu_count()} cores",

@@ -16,8 +16,10 @@ def test_sides_are_measured_in_turn():
 def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
     script = tmp_path / "original" / "script.py"
     script.parent.mkdir()
-    (script.parent / "its_module.py").write_text("ROUNDS = 15")
-    script.write_text("import its_module, time; time.sleep(its_module.ROUNDS / 15); open('left_behind', 'w')")
+    (script.parent / "its_module.py").write_text("ROUNDS = 15", encoding="utf-8")
+    script.write_text(
+        "import its_module, time; time.sleep(its_module.ROUNDS / 15); open('left_behind', 'w')", encoding="utf-8"
+    )
     names = [name for name in MEASUREMENTS if name != "flower"]  # its runs are tested in test_scale.py
     table = bench(tmp_path, images=tmp_path, only=names, original=script, size=SMOKE)
 
@@ -29,7 +31,7 @@ def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
     first = rows.loc["the first recognisable digit, from nothing"]
     assert first["other"] > 1 and np.isnan(first["ours"]), "one round leaves no digit"
     assert pd.read_csv(tmp_path / "bench.csv")["what"].tolist() == table["what"].tolist()
-    page = (tmp_path / "bench.md").read_text()
+    page = (tmp_path / "bench.md").read_text(encoding="utf-8")
     assert re.search(r"\d+ cores, \d+ threads of torch, .*torch \d", page)
     assert page.count("\n| ") == len(table) + 2
     assert (tmp_path / "bench.png").stat().st_size > 10_000
@@ -68,7 +70,7 @@ def test_what_cannot_be_measured_is_said_at_once(tmp_path):
 def test_a_gpu_is_watched_while_it_attacks(tmp_path, monkeypatch):
     # Stands in for the GPU's own program; the attack itself is a real one, on the CPU where there is no GPU.
     program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho 40\necho 80\nexec sleep 600\n")
+    program.write_text("#!/bin/sh\necho 40\necho 80\nexec sleep 600\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)

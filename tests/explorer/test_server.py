@@ -13,16 +13,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import urlsplit
+from types import SimpleNamespace
+from urllib.parse import parse_qs, urlsplit
 
 import nbformat
+import numpy as np
 import psutil
 import pytest
 import websocket
 from nbformat import v4
 
 from fl_gan_lib.__main__ import main
-from fl_gan_lib.explorer.server import is_this_computer, serve_demo, static_picture
+from fl_gan_lib.explorer.server import Demo, is_this_computer, serve_demo, static_picture
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PROTOCOL = "v1.kernel.websocket.jupyter.org"
@@ -39,6 +41,12 @@ def test_static_cells_become_their_pictures_and_the_others_stay():
     nbformat.validate(v4.new_notebook(cells=[shown, other]))
 
 
+def test_a_picture_cannot_carry_html():
+    picture = v4.new_output("display_data", {"image/png": 'iVBO"><script>alert(1)</script>'})
+    cell = v4.new_code_cell("", metadata={"tags": ["static"]}, outputs=[picture])
+    assert static_picture(cell).source.count("<") == 1
+
+
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no notebook at nowhere.ipynb: name the one to use"):
         serve_demo("nowhere.ipynb")
@@ -47,6 +55,43 @@ def test_what_is_missing_is_named(tmp_path):
         serve_demo(tmp_path, certificate="nowhere.pem")
     with pytest.raises(ValueError, match="name the certificate that belongs to it"):
         serve_demo(tmp_path, key=tmp_path / "key.pem")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("port", value) for value in (-1, 0, 65536, 8866.0, "8866", True)),
+        *(("viewers", value) for value in (0, -3, 2.5, None)),
+        *(("ip", value) for value in ("127.0.0.1:8866", "http://127.0.0.1", "300.1.1.1", "192.0.2.1", " ", 5)),
+    ],
+)
+def test_what_is_out_of_range_is_named_before_anything_is_served(option, value, tmp_path, monkeypatch):
+    monkeypatch.setattr(Demo, "launch_instance", lambda *_, **__: pytest.fail("it was served"))
+    with pytest.raises(ValueError, match=f"^{option} is {re.escape(repr(value))}: it must be "):
+        serve_demo(tmp_path, **{option: value})
+
+
+def test_files_may_be_in_the_home_folder(tmp_path, monkeypatch):
+    served = []
+    monkeypatch.setattr(Demo, "launch_instance", lambda arguments, config: served.extend([*arguments, config]))
+    monkeypatch.setattr(os, "environ", os.environ | {"HOME": str(tmp_path)})
+    (tmp_path / "page.ipynb").touch()
+    serve_demo("~/page.ipynb", port=np.int64(9000), viewers=np.int64(3))
+    notebook, config = served
+    assert notebook == str(tmp_path / "page.ipynb") and (config.Voila.port, config.Kernels.max_viewers) == (9000, 3)
+    assert type(config.Voila.port) is type(config.Kernels.max_viewers) is int
+    for name in ("certificate", "key"):
+        with pytest.raises(FileNotFoundError, match=f"no {name} at {re.escape(str(tmp_path))}"):
+            serve_demo("~/page.ipynb", **{name: "~/nowhere.pem"})
+
+
+@pytest.mark.parametrize("token", ["s3cret+A&b#c%41", "?/ =;:@", "Übung\n", "simple"])
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "fe80::1%eth0", "my-laptop"])
+def test_the_printed_address_carries_the_token_whatever_is_in_it(token, ip):
+    address = Demo.display_url.fget(SimpleNamespace(ip=ip, port=8866, token=token, tls=None))
+    parts = urlsplit(address)
+    assert parse_qs(parts.query) == {"token": [token]} and not parts.fragment and parts.path == "/"
+    assert parts.hostname == ip.replace("%", "%25") and parts.port == 8866 and address.isascii()
 
 
 def test_the_command_listens_on_this_machine_alone_unless_told_otherwise(monkeypatch):
@@ -110,12 +155,12 @@ def running(*options: str, log: Path) -> Iterator[Site]:
         str(NOTEBOOKS / "04_visual_comparison.ipynb"),
         "--no-browser",
     ]
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         server = subprocess.Popen([*command, *options], cwd=log.parent, stdout=file, stderr=file)
     try:
         deadline = time.monotonic() + 60
-        while not (found := re.search(r"running at:\n(http\S+)", log.read_text())):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+        while not (found := re.search(r"running at:\n(http\S+)", log.read_text(encoding="utf-8"))):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")
             time.sleep(0.1)
         yield Site(found[1], server.pid)
     finally:

@@ -20,7 +20,7 @@ from flwr.supercore.task_identity import TaskIdentity  # noqa: E402
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, run_attack  # noqa: E402
 from fl_gan_lib.datasets import load_dataset  # noqa: E402
 from fl_gan_lib.federation import federate  # noqa: E402
-from fl_gan_lib.flower.app import client, server  # noqa: E402
+from fl_gan_lib.flower.app import RunConfig, client, server  # noqa: E402
 from fl_gan_lib.recording import files  # noqa: E402
 from fl_gan_lib.records import AttackRecord  # noqa: E402
 
@@ -133,9 +133,18 @@ def unpack(grid: Here, node: int) -> dict:
         ([0, 1], {"target": 12}, "target"),
         ([0, 1], {"rounds": 0}, "rounds is 0"),
         ([0, 1], {"dataset": "cifar"}, "unknown data set 'cifar'"),
+        ([0, 1], {"rounds": 2.0}, r"rounds is 2\.0: it must be a whole number"),
+        ([0, 1], {"rounds": "2"}, "rounds is '2': it must be a whole number"),
         ([0, 1], {"num_honest": 0}, "num-honest is 0"),
-        ([0, 1], {"attacker": 2}, "attacker is 2"),
+        ([0, 1], {"local_steps": True}, "local-steps is True: it must be a whole number of at least 1"),
+        ([0, 1], {"attacker": 2}, "attacker is 2: it must be a whole number from -1 to 1 .*a partition"),
+        ([0, 1], {"inject": 1}, "inject is 1: it must be True or False"),
+        ([0, 1], {"seed": -1}, "seed is -1: it must be a whole number from 0 to"),
+        ([0, 1], {"seed": 2**63}, "seed is 9223372036854775808: it must be"),
         ([0, 1], {"frames": -1}, "frames is -1"),
+        ([0, 1], {"output": 5}, "output is 5: it must be the name of a folder, or empty"),
+        ([0, 1], {"wait": 0}, "wait is 0: it must be a finite number above 0"),
+        ([0, 1], {"wait": float("nan")}, "wait is nan: it must be a finite number above 0"),
         ([0, 1], {"dataset": "mnist"}, "node 100: MNIST is not in .*empty"),
         ([0, 7], {}, "partition-id is 7: .*from 0 to 1"),
         ([0, None], {}, "partition-id is None: .*--node-config"),
@@ -240,6 +249,41 @@ def test_an_answer_that_cannot_be_used_is_left_out(caplog, kind, spoil, reason):
 def test_the_node_that_attacks_is_chosen_in_the_run_configuration(tmp_path):
     grid = serve([0, 1, 2], rounds=1, num_honest=2, attacker=1)
     assert ["generator.model" in unpack(grid, node) for node in grid.partitions] == [False, True, False]
+
+
+def test_numbers_of_other_libraries_become_those_of_python():
+    changes = {"target": np.int64(4), "rounds": np.int32(5), "attacker": torch.tensor(0), "inject": np.False_}
+    run = RunConfig.read(RUN | changes | {"num-honest": np.uint8(2), "wait": np.float32(2)})
+    expected = {"target": 4, "rounds": 5, "attacker": 0, "inject": False, "num_honest": 2, "wait": 2.0}
+    assert {name: getattr(run, name) for name in expected} == expected
+    assert {type(getattr(run, name)) for name in expected} == {int, bool, float}
+
+
+def test_a_record_that_reaches_further_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "out" / "attack_3.npz"
+    serve([0, 1], output="~/out", rounds=3)
+    finished = path.read_bytes()
+    with pytest.raises(RuntimeError, match=r"node 101: rounds is 2, and .*attack_3\.npz reaches round 3: give another"):
+        serve([0, 1], output="~/out", rounds=2)
+    assert path.read_bytes() == finished
+
+    # A longer run may be interrupted before it has as much.
+    grid = Here(RUN | {"output": "~/out", "rounds": 5}, [0, 1])
+    send = grid.send_and_receive
+
+    def stop_in_round_three(messages, *, timeout=None):
+        messages = list(messages)
+        if messages[0].metadata.group_id == "3":
+            raise KeyboardInterrupt
+        return send(messages, timeout=timeout)
+
+    grid.send_and_receive = stop_in_round_three
+    with pytest.raises(KeyboardInterrupt):
+        server(grid, Context(1, 0, {}, RecordDict(), grid.config))
+    assert path.read_bytes() == finished
+    serve([0, 1], output="~/out", rounds=4)
+    assert AttackRecord.load(path).rounds.tolist() == [1, 2, 3, 4]
 
 
 def test_a_node_that_fails_or_forgets_does_not_end_the_run(tmp_path, caplog):

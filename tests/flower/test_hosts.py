@@ -85,7 +85,7 @@ def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
         superlink = ["flower-superlink", "--host", "0.0.0.0", "--disable-runtime-dependency-installation"]
         start("server", "superlink", *superlink, *link)
         while not answers(f"{SERVER[None]}:8000"):
-            assert time.monotonic() < deadline, (home["server"] / "superlink.log").read_text()
+            assert time.monotonic() < deadline, (home["server"] / "superlink.log").read_text(encoding="utf-8")
             time.sleep(0.2)
         connect(tmp_path, f"{SERVER[None]}:8000", **({"root_certificates": str(keys / "ca.crt")} if tls else {}))
         for k, node in enumerate(NODES):

@@ -95,7 +95,7 @@ def test_its_parameters_are_literals_in_one_cell_and_those_passed_exist(path, no
 
 
 def test_the_makefile_passes_parameters_that_exist():
-    passed = set(re.findall(r"-p (\w+) ", (FOLDER.parent / "Makefile").read_text()))
+    passed = set(re.findall(r"-p (\w+) ", (FOLDER.parent / "Makefile").read_text(encoding="utf-8")))
     assert passed == set(SMOKE["03_gan_attack"])
 
 

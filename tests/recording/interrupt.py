@@ -37,7 +37,7 @@ def start(run: Callable[[], object]) -> int:
     """In a process of its own: torch, the images and the judge are there already."""
     process = os.fork()
     if process == 0:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), 1)
         try:
             run()
@@ -88,7 +88,7 @@ def main(num_kills: int) -> None:
                 counts[way] += 1
             if os.WEXITSTATUS(os.waitpid(process, 0)[1]):
                 sys.exit("a run has failed: see above")
-            announced = [int(line) for line in log.read_text().split()] if log.exists() else []
+            announced = [int(line) for line in log.read_text(encoding="utf-8").split()] if log.exists() else []
             if announced and announced[0] != done + 1:
                 sys.exit(f"it went on with round {announced[0]}, and round {done} was in the file")
             record = AttackRecord.load(path) if path.exists() else None
@@ -107,7 +107,7 @@ def main(num_kills: int) -> None:
 
 
 def append(log: Path, round: int, _record: AttackRecord | None) -> None:
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         print(round, file=file)
 
 

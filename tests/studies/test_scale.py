@@ -11,7 +11,7 @@ def test_both_engines_are_measured_on_the_same_work(tmp_path):
     assert (table[["first_round", "round"]] > 0).all(axis=None)
     assert table.loc["Flower", "round"] < table.loc["Flower", "first_round"], "the first round starts the workers"
     assert 4 * 738_000 < table.loc["Flower", "bytes"] < 4 * 745_000
-    assert len((tmp_path / "engines.csv").read_text().splitlines()) == 3
+    assert len((tmp_path / "engines.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
 def test_draws_are_run_by_how_many_and_how_long(tmp_path):
