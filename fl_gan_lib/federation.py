@@ -281,9 +281,11 @@ def change_between(model: nn.Module, trained: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def plus_change(model: nn.Module, change: list[Tensor]) -> dict[str, Tensor]:
-    """The state of a copy of `model` with `change` added to its parameters."""
+def plus_change(model: nn.Module, change: list[Tensor], buffers_of: nn.Module | None = None) -> dict[str, Tensor]:
+    """The state of a copy of `model` with `change` added to its parameters, and the buffers of `buffers_of`."""
     changed = copy.deepcopy(model)
     for parameter, difference in zip(changed.parameters(), change, strict=True):
         parameter.add_(difference)
+    for buffer, other in zip(changed.buffers(), (model if buffers_of is None else buffers_of).buffers(), strict=True):
+        buffer.copy_(other)
     return changed.state_dict()
