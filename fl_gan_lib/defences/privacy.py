@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,6 +79,11 @@ class PrivateClient(Client):
         """The epsilon that Opacus's accountant has booked so far, for the client's delta."""
         return _epsilon(self._accountant, self.delta) if len(self._accountant) else 0.0
 
+    def check_model(self, model: nn.Module) -> None:
+        """Raise a ValueError unless DP-SGD covers all that `model` would send."""
+        super().check_model(model)
+        _check_layers(model)
+
     def fit(self, global_model: nn.Module, round: int) -> Update:
         # Round numbers are not enough: they begin again in another federation, and the budget does not.
         booked = sum(steps for *_, steps in self._accountant.history)
@@ -113,8 +119,8 @@ class PrivateClient(Client):
         Opacus's `PrivacyEngine` would do it, with a sample rate of 1 / (number of batches in an epoch), which is not
         what was asked for unless the batches come out even, and would cut off the decimals of the expected size.
         """
+        _check_layers(self.model)
         opacus = _opacus()
-        opacus.validators.ModuleValidator.validate(self.model, strict=True)
         # Opacus's own way to a gradient for each image (1.6) takes a convolution's inputs to be contiguous: with
         # channels-last ones the gradients are wrong, and no error says so.
         model = opacus.GradSampleModule(self.model, force_functorch=True)
@@ -140,6 +146,10 @@ class _ClippedGaussian:
         noise_multiplier = real_number("noise_multiplier", self.noise_multiplier, least=0, why="(0 for no noise)")
         object.__setattr__(self, "max_norm", max_norm)
         object.__setattr__(self, "noise_multiplier", noise_multiplier)
+
+    def check_model(self, model: nn.Module) -> None:
+        """Raise a ValueError if `model` would share more than parameters: nothing else gets clipped and noisy."""
+        _check_buffers(model)
 
 
 @dataclass(frozen=True)
@@ -267,6 +277,41 @@ def _step_without_images(optimizer: Any) -> None:
         parameter.grad_sample = parameter.new_zeros(0, *parameter.shape)
     optimizer.step()
     optimizer.zero_grad()
+
+
+def _check_layers(model: nn.Module) -> None:
+    """Raise a ValueError unless the gradient of an image depends on no other image, and only parameters are sent."""
+    _check_buffers(model)
+    # Opacus itself looks at layers with parameters only.
+    mixing = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    if names := [name for name, layer in model.named_modules() if isinstance(layer, mixing)]:
+        raise ValueError(
+            f"the model has batch norm in {_some(names)}: there each image changes the gradients of the others, so "
+            "DP-SGD does not protect it. Take GroupNorm instead"
+        )
+    opacus = _opacus()
+    training = copy.deepcopy(model).train()  # Opacus refuses a model that is in evaluation mode
+    validator = opacus.validators.ModuleValidator
+    if errors := [*validator.validate(training), *opacus.GradSampleModule.validate(training)]:
+        raise ValueError(
+            f"the model has layers that Opacus cannot train privately: {_some([str(error) for error in errors])}. "
+            "Take others instead"
+        )
+
+
+def _check_buffers(model: nn.Module) -> None:
+    shared = model.state_dict()
+    if names := [name for name, _ in model.named_buffers() if name in shared]:
+        raise ValueError(
+            f"the model has the buffers {_some(names)}: only parameters are clipped and get noise, so what the buffers "
+            "tell of a client's images would be shared unprotected. Take GroupNorm instead of batch norm, or another "
+            "layer without statistics"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - 3} more"] * (len(names) > 3)
+    return ", ".join([*names[:3], *more])
 
 
 def _opacus() -> Any:

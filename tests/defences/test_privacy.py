@@ -249,6 +249,52 @@ def test_the_private_mean_of_nothing_is_refused():
         PrivateMean(1.0, 0)([], {"w": torch.zeros(1)})
 
 
+def with_layer(layer: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), layer, nn.ReLU(), nn.Linear(8, 11))
+
+
+def checks(dataset, monkeypatch) -> dict[str, object]:
+    """All that can look at a model before the training; a plain client has nothing against any."""
+    monkeypatch.setattr(Client, "check_model", lambda self, model: None, raising=False)
+    private = PrivateClient(dataset, epsilon=8, num_rounds=1)
+    return {"client": ClipAndNoise(1.0, 1.0), "server": PrivateMean(1.0, 1.0), "DP-SGD": private}
+
+
+def test_statistics_that_no_noise_covers_are_refused(tiny_dataset, monkeypatch):
+    model = with_layer(nn.BatchNorm1d(8))
+    for check in checks(tiny_dataset, monkeypatch).values():
+        with pytest.raises(ValueError, match=r"2\.running_mean, 2\.running_var, .* unprotected\. Take GroupNorm"):
+            check.check_model(model)
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(2, 8), nn.Identity()])
+def test_a_model_without_statistics_is_taken_in_any_mode(tiny_dataset, monkeypatch, layer):
+    for check in checks(tiny_dataset, monkeypatch).values():
+        for model in (with_layer(layer), with_layer(layer).eval(), Classifier()):
+            training = model.training
+            check.check_model(model)
+            assert model.training == training
+
+
+def test_dp_sgd_takes_no_layer_that_mixes_images(tiny_dataset, monkeypatch):
+    *others, private = checks(tiny_dataset, monkeypatch).values()
+    for affine in (True, False):  # without parameters Opacus itself takes it
+        model = with_layer(nn.BatchNorm1d(8, affine=affine, track_running_stats=False))
+        for check in others:
+            check.check_model(model)  # it has no statistics to send
+        with pytest.raises(ValueError, match=r"batch norm in 2: .* GroupNorm"):
+            private.check_model(model)
+    with pytest.raises(ValueError, match=r"Opacus cannot train privately: .*DPLSTM"):
+        private.check_model(nn.LSTM(3, 3))
+
+
+def test_a_private_client_refuses_batch_norm_without_a_federation_before_any_step(tiny_dataset):
+    client = PrivateClient(tiny_dataset, epsilon=8, num_rounds=1)
+    with pytest.raises(ValueError, match="GroupNorm"):
+        client.fit(with_layer(nn.BatchNorm1d(8)), 1)
+    assert client.spent == 0
+
+
 def test_the_accountant_knows_the_gaussian_mechanism():
     # Once, without sampling: rho-zCDP with rho = 1 / (2 z^2), so epsilon is at most rho + 2 sqrt(rho log(1/delta)).
     rho = 1 / (2 * 4**2)
