@@ -20,7 +20,7 @@ def whole_number(name: str, value: Any, least: int | None = None, most: int | No
     """
     try:
         whole = None if _is_truth(value) else index(value)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):  # some of them from tensors of several numbers
         whole = None
     if whole is None or (least is not None and whole < least) or (most is not None and whole > most):
         allowed = {
@@ -50,7 +50,7 @@ def real_number(
     """
     try:
         real = math.nan if _is_truth(value) or isinstance(value, str | bytes) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # some of them from tensors of several numbers
         real = math.nan
     if not (above < real and least <= real <= most) or (math.isinf(real) and not infinite):
         bounds = [f"above {above:g}"] * (above > -math.inf) + [f"at least {least:g}"] * (least > -math.inf)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.arguments import whole_number
+from fl_gan_lib.data import NUM_DIGITS, ImageDataset
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.imports import torchvision_that_fits
 
@@ -18,22 +19,23 @@ class WithholdingClient(Client):
 
     Args:
         dataset: the client's own images.
-        digit: which it withholds.
+        digit: which it withholds, 0 to 9.
         every: in which rounds it does not: those that it divides; None for never.
         client_options: as for `Client`.
 
     Raises:
-        ValueError: `every` is less than 1, or the client has no other images.
+        ValueError: `digit` is none, `every` is no whole number or less than 1, or the client has no other images.
     """
 
     def __init__(self, dataset: ImageDataset, digit: int, *, every: int | None = None, **client_options: Any) -> None:
         super().__init__(dataset, **client_options)
-        if every is not None and every < 1:
-            raise ValueError(f"every is {every}: it must be at least 1, or None for never")
-        if (dataset.labels == digit).all():
-            raise ValueError(f"the client has nothing but images of {digit}: without them there is nothing to train on")
-        self.digit = digit
-        self.every = every
+        self.digit = whole_number("digit", digit, 0, NUM_DIGITS - 1)
+        self.every = None if every is None else whole_number("every", every, 1, why="(or None, for never)")
+        if (dataset.labels == self.digit).all():
+            raise ValueError(
+                f"digit is {self.digit}: the client has nothing but images of {self.digit}, and would have nothing to "
+                "train on. Let it withhold another digit, or give it other images"
+            )
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         self.receive(global_model)

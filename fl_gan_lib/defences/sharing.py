@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fl_gan_lib.arguments import real_number, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.federation import Client, Update, change_between, plus_change
 
@@ -30,8 +31,7 @@ class KeepLargest:
     fraction: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction is {self.fraction}: it must be above 0, and at most 1 (everything)")
+        object.__setattr__(self, "fraction", _fraction("fraction", self.fraction))
 
     def __call__(self, change: list[Tensor]) -> list[Tensor]:
         sizes = torch.cat([tensor.flatten() for tensor in change]).abs()
@@ -43,7 +43,8 @@ class PartialDownloadClient(Client):
     """A client that takes over only the parameters of the global model that differ most from its own.
 
     This is the selective download of Shokri and Shmatikov (2015, section 5). The first model is taken over whole. The
-    client adds what it has learned to the *global* model, of which it has not seen everything.
+    client adds what it has learned to the *global* model, of which it has not seen everything. Buffers, such as the
+    statistics of batch norm, are no parameters: they are taken over whole, and sent whole.
 
     Args:
         args, client_options: as for `Client`, or for the other kind of client that a subclass is made with.
@@ -63,7 +64,7 @@ class PartialDownloadClient(Client):
         **client_options: Any,
     ) -> None:
         super().__init__(dataset, *args, protect=protect, **client_options)
-        self.download = KeepLargest(download_fraction)
+        self.download = KeepLargest(_fraction("download_fraction", download_fraction))
         self._received: nn.Module | None = None
 
     def receive(self, global_model: nn.Module) -> nn.Module:
@@ -71,13 +72,14 @@ class PartialDownloadClient(Client):
             super().receive(global_model)
         else:
             missed = change_between(self.model, global_model)
-            self.model.load_state_dict(plus_change(self.model, self.download(missed)))
+            self.model.load_state_dict(plus_change(self.model, self.download(missed), buffers_of=global_model))
         self._received = copy.deepcopy(self.model)
         return self.model
 
     def make_update(self, global_model: nn.Module, num_examples: int, loss: float) -> Update:
         change = change_between(self._received, self.model)
-        state = plus_change(global_model, self.protect(change) if self.protect else change)
+        sent = self.protect(change) if self.protect else change
+        state = plus_change(global_model, sent, buffers_of=self.model)
         return Update(state, num_examples, {"loss": loss})
 
 
@@ -89,22 +91,27 @@ class Quantise:
     with the largest entry for the scale); 2 bits leave a sign and a zero (TernGrad, Wen et al. 2017).
 
     Attributes:
-        bits: a number, at least 2.
+        bits: of a number, from 2 to 32.
 
     Raises:
-        ValueError: the bits are too few.
+        ValueError: the bits are too few, or more than a number has anyway.
     """
 
     bits: int
 
     def __post_init__(self) -> None:
-        if self.bits < 2:
-            raise ValueError(f"bits is {self.bits}: it must be at least 2, for a sign and a zero")
+        why = "(a sign and a zero need 2, and a number has 32 anyway)"
+        object.__setattr__(self, "bits", whole_number("bits", self.bits, 2, 32, why=why))
 
     def __call__(self, change: list[Tensor]) -> list[Tensor]:
         steps = 2 ** (self.bits - 1) - 1
-        scales = [tensor.abs().max().clamp(min=torch.finfo(tensor.dtype).tiny) / steps for tensor in change]
+        # Never 0, which many steps would make of a small scale: 0 / 0 is NaN.
+        scales = [(tensor.abs().max() / steps).clamp(min=torch.finfo(tensor.dtype).tiny) for tensor in change]
         return [
             (tensor / scale + torch.rand_like(tensor)).floor() * scale
             for tensor, scale in zip(change, scales, strict=True)
         ]
+
+
+def _fraction(name: str, value: float) -> float:
+    return real_number(name, value, above=0, most=1, why="(everything)")

@@ -3,9 +3,10 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fl_gan_lib.defences import KeepLargest, PartialDownloadClient, Quantise
-from fl_gan_lib.federation import Client
+from fl_gan_lib.federation import Client, plus_change
 from fl_gan_lib.models import Classifier
 
 
@@ -54,11 +55,55 @@ def test_sharing_everything_is_the_plain_protocol(tiny_dataset):
         assert (tensor - states[1][name]).abs().mean() < 1e-6
 
 
-@pytest.mark.parametrize("fraction", [0, -0.1, 1.5, np.nan])
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.5, np.nan, np.inf, True, "0.1", None])
 def test_a_fraction_out_of_range_is_refused_at_construction(tiny_dataset, fraction):
-    for make in (KeepLargest, lambda fraction: PartialDownloadClient(tiny_dataset, download_fraction=fraction)):
-        with pytest.raises(ValueError, match=f"fraction is {fraction}: it must be above 0"):
-            make(fraction)
+    with pytest.raises(ValueError, match=f"^fraction is {fraction!r}: .* above 0 and at most 1"):
+        KeepLargest(fraction)
+    with pytest.raises(ValueError, match=f"^download_fraction is {fraction!r}: .* above 0 and at most 1"):
+        PartialDownloadClient(tiny_dataset, download_fraction=fraction)
+
+
+@pytest.mark.parametrize("number", [np.float64, torch.tensor])
+def test_settings_may_come_from_numpy_or_torch(tiny_dataset, number):
+    assert repr(KeepLargest(number(0.25))) == repr(KeepLargest(0.25))
+    assert PartialDownloadClient(tiny_dataset, download_fraction=number(0.25)).download == KeepLargest(0.25)
+    assert repr(Quantise(np.int64(3))) == repr(Quantise(torch.tensor(3))) == repr(Quantise(3))
+
+
+def with_batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 11))
+
+
+def buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+@pytest.mark.parametrize("protect", [None, KeepLargest(0.1)])
+def test_statistics_are_downloaded_and_uploaded_whole(tiny_dataset, protect):
+    client = PartialDownloadClient(tiny_dataset, download_fraction=0.1, protect=protect, local_steps=2)
+    client.fit(with_batch_norm(), 1)
+    other = with_batch_norm()
+    other(tiny_dataset.images + 3)  # has statistics of its own
+    kept = buffers(other)
+    received = buffers(client.receive(other))
+    assert all(torch.equal(received[name], buffer) for name, buffer in kept.items())
+    update = client.fit(other, 2)
+    trained = buffers(client.model)
+    assert trained["2.num_batches_tracked"] == 3
+    assert all(torch.equal(update.state[name], buffer) for name, buffer in trained.items())
+    assert all(torch.equal(buffer, kept[name]) for name, buffer in other.named_buffers())
+
+
+def test_a_changed_state_takes_the_buffers_of_the_model_that_is_named():
+    model, trained = with_batch_norm(), with_batch_norm()
+    trained(torch.randn(5, 1, 28, 28))
+    change = [torch.ones_like(parameter) for parameter in model.parameters()]
+    assert plus_change(model, change)["2.num_batches_tracked"] == 0
+    state = plus_change(model, change, buffers_of=trained)
+    assert state["2.num_batches_tracked"] == 1 and torch.equal(state["2.running_mean"], trained[2].running_mean)
+    torch.testing.assert_close(state["1.bias"], model[1].bias.detach() + 1)
+    state["2.running_mean"].zero_()
+    assert trained[2].running_mean.abs().sum() > 0  # a copy
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -76,6 +121,13 @@ def test_quantised_numbers_lie_on_a_grid_and_keep_their_mean(bits):
     assert sent[0][1].tolist() == [0, 0, 0]
 
 
-def test_too_few_bits_are_refused():
-    with pytest.raises(ValueError, match="bits is 1: it must be at least 2"):
-        Quantise(1)
+@pytest.mark.parametrize("bits", [1, 0, -2, 33, 4.0, True, "4", None, np.nan])
+def test_too_few_or_too_many_bits_are_refused(bits):
+    with pytest.raises(ValueError, match=f"bits is {bits!r}: it must be a whole number from 2 to 32"):
+        Quantise(bits)
+
+
+def test_what_has_not_changed_is_sent_as_zero_in_any_number_of_bits():
+    for bits in range(2, 33):
+        zeros, small = Quantise(bits)([torch.zeros(3), torch.full((3,), 1e-38)])
+        assert zeros.tolist() == [0, 0, 0] and small.isfinite().all()
