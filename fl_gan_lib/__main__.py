@@ -47,6 +47,28 @@ def summary(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return lambda given: print(summarise(AttackRecord.load(given.record)))
 
 
+@command("run notebook 03, and say in a few lines what it recovered")
+def attack(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.notebooks import run_attack_notebook
+
+    parser.add_argument("--target", help="the class that the attacker lacks: its name, or else its number")
+    parser.add_argument("--dataset", default="mnist-5k", help="mnist-5k, mnist, faces or faces-64")
+    parser.add_argument("--data", metavar="FOLDER", help="your own images: a sub-folder for each class")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="out")
+    parser.add_argument("--pictures", metavar="FOLDER", help="where the picture goes; by default into --out")
+
+    def run(given: Namespace) -> None:
+        options = {name: value for name, value in vars(given).items() if name not in ("run", "target")}
+        try:
+            print(run_attack_notebook(given.target, **options))
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            sys.exit(str(error))
+
+    return run
+
+
 @command("draw the README's pictures from the records")
 def pictures(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.figures import draw_pictures

@@ -116,7 +116,7 @@ class GANAttacker(Client):
         fakes = self.generator.draw(len(picked) - len(mine))
         fake_labels = self.label_fakes(len(fakes)).to(own.labels.device)
         images, labels = torch.cat([own.images[mine], fakes]), torch.cat([own.labels[mine], fake_labels])
-        return ImageDataset(images, labels, (*own.classes, "fake images"))
+        return ImageDataset(images, labels)  # no names: fakes are of none of the classes
 
     def label_fakes(self, num_fakes: int) -> Tensor:
         """The labels under which the fakes are injected: int64 of shape (num_fakes,)."""

@@ -292,11 +292,11 @@ def test_clients_and_server_may_defend_themselves_and_the_record_says_how():
         rounds=1,
         device="cpu",
         progress=False,
-        make_honest=partial(WithholdingClient, digit=5),
+        make_honest=partial(WithholdingClient, target=5),
         aggregate=PrivateMean(max_norm=0.5, noise_multiplier=0.1),
     )
     assert record.config["aggregate"] == "PrivateMean(max_norm=0.5, noise_multiplier=0.1)"
     assert "WithholdingClient" in record.config["make_honest"]
     assert record.metrics["target_accuracy"].item() == 0
-    _, clients = build_federation(load_dataset()[0], 5, make_honest=partial(WithholdingClient, digit=5))
+    _, clients = build_federation(load_dataset()[0], 5, make_honest=partial(WithholdingClient, target=5))
     assert isinstance(clients[0], WithholdingClient) and isinstance(clients[1], GANAttacker)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 LAST_OF_THE_FLAT_FOLDER = "81ba852"
 
 OLD_NAMES = """
+from functools import partial
 from fl_gan_lib.attack import GANAttacker, build_federation, run_attack
 from fl_gan_lib.baselines import run_oracle
 from fl_gan_lib.data import load_dataset
@@ -25,11 +26,14 @@ from fl_gan_lib.federation import federate
 from fl_gan_lib.privacy import ClipAndNoise, PrivateClient, PrivateMean
 from fl_gan_lib.variants import HedgingAttacker
 
+withholding = partial(WithholdingClient, digit=3, every=2)
+
 def sharing(upload, download):
     return {"client_options": {"upload_fraction": upload, "download_fraction": download}}
 """
 
 NEW_NAMES = """
+from functools import partial
 from fl_gan_lib.attack import GANAttacker, build_federation, run_attack
 from fl_gan_lib.data import load_dataset
 from fl_gan_lib.defences import AugmentingClient, ClipAndNoise, DropoutClient, Krum, PrivateClient
@@ -38,6 +42,8 @@ from fl_gan_lib.federation import federate
 from fl_gan_lib.studies.baselines import run_oracle
 from fl_gan_lib.studies.anatomy import sharing
 from fl_gan_lib.studies.variants import HedgingAttacker
+
+withholding = partial(WithholdingClient, target=3, every=2)
 """
 
 SCRIPT = """
@@ -61,7 +67,8 @@ def of_federation(clients_per_round=None, aggregate=None, **options):
     weights = [*model.state_dict().values(), *clients[-1].generator.average.state_dict().values()]
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in weights)).hexdigest()
 
-private = partial(PrivateClient, epsilon=8.0, num_rounds=20)
+# 110 divides the 2,200 images of the victim: the old code rounded the expected size of its batches otherwise.
+private = partial(PrivateClient, epsilon=8.0, num_rounds=20, batch_size=110)
 run = partial(run_attack, 3, num_frames=1, device="cpu", progress=False)
 digests["attack"] = of_record(run(rounds=6))
 digests["attack, partial sharing"] = of_record(run(rounds=3, **sharing(0.1, 0.1)))
@@ -77,7 +84,7 @@ digests["Krum"] = of_federation(num_honest=5, num_without_target=1, aggregate=Kr
 digests["few bits"] = of_federation(client_options={"protect": Quantise(2)})
 digests["augmentation"] = of_federation(make_honest=AugmentingClient)
 digests["dropout"] = of_federation(make_honest=DropoutClient)
-digests["withholding"] = of_federation(make_honest=partial(WithholdingClient, digit=3, every=2))
+digests["withholding"] = of_federation(make_honest=withholding)
 digests["hedging"] = of_federation(make_attacker=partial(HedgingAttacker, fake_label=0))
 print(json.dumps(digests))
 """

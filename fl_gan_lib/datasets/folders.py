@@ -98,7 +98,10 @@ def _read_image(file: Path, side: int) -> np.ndarray:
 
 def make_square(image: Image.Image, side: int) -> np.ndarray:
     """The square in the middle of a grey picture, resized: uint8 of shape (side, side)."""
-    return np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS))
+    shortest = min(image.size)
+    left, top = ((length - shortest) // 2 for length in image.size)
+    square = image.crop((left, top, left + shortest, top + shortest))
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def _make_grey(image: Image.Image) -> Image.Image:

@@ -9,39 +9,41 @@ from torch import nn
 from torch.nn import functional as F
 
 from fl_gan_lib.arguments import whole_number
-from fl_gan_lib.data import NUM_DIGITS, ImageDataset
+from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.imports import torchvision_that_fits
 
 
 class WithholdingClient(Client):
-    """A client that trains on its images of one digit in every n-th round only, or never.
+    """A client that trains on its images of one class in every n-th round only, or never.
 
     Args:
         dataset: the client's own images.
-        digit: which it withholds, 0 to 9.
+        target: the class that it withholds, its name or number.
         every: in which rounds it does not: those that it divides; None for never.
         client_options: as for `Client`.
 
     Raises:
-        ValueError: `digit` is none, `every` is no whole number or less than 1, or the client has no other images.
+        ValueError: there is no such class, `every` is no whole number or less than 1, or the client has no other images.
     """
 
-    def __init__(self, dataset: ImageDataset, digit: int, *, every: int | None = None, **client_options: Any) -> None:
+    def __init__(
+        self, dataset: ImageDataset, target: str | int, *, every: int | None = None, **client_options: Any
+    ) -> None:
         super().__init__(dataset, **client_options)
-        self.digit = whole_number("digit", digit, 0, NUM_DIGITS - 1)
+        self.target = dataset.label_of(target)
         self.every = None if every is None else whole_number("every", every, 1, why="(or None, for never)")
-        if (dataset.labels == self.digit).all():
+        if (dataset.labels == self.target).all():
             raise ValueError(
-                f"digit is {self.digit}: the client has nothing but images of {self.digit}, and would have nothing to "
-                "train on. Let it withhold another digit, or give it other images"
+                f"the target is {target!r}: the client has nothing but images of it, and would have nothing to train "
+                "on. Let it withhold another class, or give it other images"
             )
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
         self.receive(global_model)
         shown = self.dataset
         if self.every is None or round % self.every:
-            shown = shown.subset(torch.nonzero(shown.labels != self.digit).squeeze(1))
+            shown = shown.subset(shown.labels != self.target)
         loss = self.train_locally(shown)
         return self.make_update(global_model, len(self.dataset), loss)
 
@@ -59,7 +61,7 @@ class AugmentingClient(Client):
         distort = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
         picked = dataset.subset(torch.randperm(len(dataset))[: self.local_steps * self.batch_size])
         distorted = torch.stack([distort(image) for image in picked.images])
-        return super().train_locally(ImageDataset(distorted, picked.labels))
+        return super().train_locally(ImageDataset(distorted, picked.labels, picked.classes))
 
 
 class DropoutClient(Client):

@@ -19,7 +19,7 @@ from fl_gan_lib.records import AttackRecord
 
 
 def start_attack(
-    target: str,
+    target: str | int,
     path: str | Path,
     *,
     dataset: str = "mnist-5k",
@@ -32,7 +32,7 @@ def start_attack(
     time in a folder of records.
 
     Args:
-        target: the name of the class.
+        target: the class, its name or number.
         path: of the record.
         dataset: by name.
         rounds: of the attack.
@@ -47,7 +47,7 @@ def start_attack(
         OSError: this computer can start no further process.
     """
     command = [sys.executable, "-m", "fl_gan_lib", "live", f"--rounds={rounds}", f"--dataset={dataset}"]
-    command += ["--", target, str(Path(path).expanduser())]
+    command += ["--", str(target), str(Path(path).expanduser())]
     threads = str(max(1, (os.cpu_count() or 2) - 1))
     process = subprocess.Popen(
         command,

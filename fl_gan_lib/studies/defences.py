@@ -32,7 +32,7 @@ def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **opt
 
 def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any) -> Result:
     """The attack on a victim that withholds its images of the target."""
-    return attack_job(target, seed, make_honest=partial(WithholdingClient, digit=target, every=every), **options)
+    return attack_job(target, seed, make_honest=partial(WithholdingClient, target=target, every=every), **options)
 
 
 _CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_honest": 40}}

@@ -52,7 +52,7 @@ async def measure_latency(address: str, context: BrowserContext, *, steps: int) 
         await page.get_by_label("beside it").select_option(beside)
         await page.evaluate("window.delays.length = 0")
         for step in range(steps):
-            await page.get_by_role("radio", name=f"digit {step % 10}").click()
+            await page.get_by_role("radio", name=f"class {step % 10}").click()
         await page.wait_for_timeout(200)
         clicks = await page.evaluate("window.delays.splice(0)")
         await page.get_by_role("slider", name="round").focus()
@@ -83,9 +83,9 @@ async def measure_viewers(address: str, context: BrowserContext, *, number: int,
         random = np.random.default_rng(place)
         while time.monotonic() < end:
             digit = random.integers(10)
-            await page.get_by_role("radio", name=f"digit {digit}").check()
+            await page.get_by_role("radio", name=f"class {digit}").check()
             await page.get_by_role("slider", name="round").fill(str(random.integers(20)))
-            if f"digit {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
+            if f"class {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
                 errors.append(f"viewer {place + 1} does not see digit {digit}")
             await asyncio.sleep(10)
 
@@ -131,12 +131,12 @@ async def measure_soak(address: str, context: BrowserContext, *, minutes: float,
         random, change = np.random.default_rng(place), time.monotonic() + 60
         while time.monotonic() < until:
             digit = random.integers(10)
-            await page.get_by_role("radio", name=f"digit {digit}").check()
+            await page.get_by_role("radio", name=f"class {digit}").check()
             if random.random() < 0.2:
                 await beside.select_option(str(random.choice(names)))
             if place > 0:
                 await page.get_by_role("slider", name="round").fill(str(random.integers(20)))
-                if f"digit {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
+                if f"class {digit}:" not in await page.locator(".fl-gan section p").first.inner_text():
                     errors.append(f"viewer {place} does not see digit {digit}")
             elif time.monotonic() > change:
                 running = await stop.is_enabled()

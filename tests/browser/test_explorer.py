@@ -42,7 +42,7 @@ class Explorer:
         self.second = self.root.locator("section").nth(1)
 
     def pick(self, digit: int) -> None:
-        self.root.get_by_role("radio", name=f"digit {digit}").check()
+        self.root.get_by_role("radio", name=f"class {digit}").check()
 
     def frame(self) -> int:
         return int(self.slider.input_value())
@@ -107,10 +107,10 @@ def test_an_exported_page_needs_no_network(offline, page, records):
 
 
 def test_the_keyboard_is_enough(offline, page, records):
-    offline.root.get_by_role("radio", name="digit 3").focus()
+    offline.root.get_by_role("radio", name="class 3").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    expect(offline.root.get_by_role("radio", name="digit 5")).to_be_checked()
+    expect(offline.root.get_by_role("radio", name="class 5")).to_be_checked()
     page.keyboard.press("Tab")
     expect(offline.root.get_by_role("button", name="Play")).to_be_focused()
     page.keyboard.press("Tab")
@@ -129,8 +129,8 @@ def test_the_keyboard_is_enough(offline, page, records):
 
 def test_it_tells_a_screen_reader_what_it_shows(offline, records):
     expect(offline.slider).to_have_attribute("aria-valuetext", "round 200")
-    fakes = offline.first.get_by_role("img", name="fakes of the digit 3")
-    expect(fakes).to_have_attribute("aria-label", f"fakes of the digit 3. {describe(records[3], LAST)}")
+    fakes = offline.first.get_by_role("img", name="fakes of the class 3")
+    expect(fakes).to_have_attribute("aria-label", f"fakes of the class 3. {describe(records[3], LAST)}")
     gap = records[3].metrics["gap_closed"].iloc[-1]
     expect(offline.root.get_by_role("img", name=f"gap closed {gap:.2f}, over the rounds")).to_be_visible()
     unnamed = offline.root.locator("button, input, select, canvas, svg").evaluate_all(
@@ -232,7 +232,7 @@ def test_each_recorded_defence_can_be_chosen_and_names_the_digits_that_it_has(ex
     choice = explorer.root.get_by_label("beside it")
     for name in map(record_kind, RECORDED):
         choice.select_option(name.replace("_", " "))
-        expect(explorer.second).to_contain_text("There is no readable record of the digit 4 in this run. It has [3, 9]")
+        expect(explorer.second).to_contain_text("There is no readable record of the class 4 in this run. It has 3, 9")
 
 
 def test_a_damaged_record_says_what_to_do(explorer, records, damaged):
@@ -273,9 +273,9 @@ def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project
     assert_shows(explorer.first, record, len(record.rounds) - 1)
 
     explorer.pick(2)
-    expect(explorer.first).to_contain_text("no live attack on this digit yet")
+    expect(explorer.first).to_contain_text("no live attack on this class yet")
     explorer.root.get_by_role("button", name="Start a live attack on 2").click()
-    expect(explorer.first).to_contain_text(re.compile(r"Round \d+, digit 2:"), timeout=180_000)
+    expect(explorer.first).to_contain_text(re.compile(r"Round \d+, class 2:"), timeout=180_000)
     explorer.root.get_by_role("button", name="Stop").click()
     expect(status).to_contain_text("Stopped: the record reaches round")
 

@@ -40,8 +40,8 @@ def test_no_page_asks_another_host_for_anything(page: Page, site: Path, requests
 def test_the_explorer_on_the_start_page_moves(page: Page, site: Path):
     page.goto((site / "index.html").as_uri())
     expect(page.locator(".fl-gan")).to_have_attribute("data-ready", "true")
-    page.get_by_role("radio", name="digit 9").check(force=True)
-    expect(page.locator(".fl-gan-first p").first).to_contain_text("digit 9")
+    page.get_by_role("radio", name="class 9").check(force=True)
+    expect(page.locator(".fl-gan-first p").first).to_contain_text("class 9")
     slider = page.locator(".fl-gan input[type=range]")
     slider.focus()
     slider.press("Home")
@@ -63,7 +63,7 @@ def test_nothing_is_cut_off_on_a_telephone(page: Page, site: Path):
     page.goto((site / "index.html").as_uri())
     expect(page.locator(".fl-gan")).to_have_attribute("data-ready", "true")
     for digit in range(10):
-        box = page.get_by_role("radio", name=f"digit {digit}").bounding_box()
+        box = page.get_by_role("radio", name=f"class {digit}").bounding_box()
         assert box and box["x"] >= 0 and box["x"] + box["width"] <= PHONE["width"], digit
 
 

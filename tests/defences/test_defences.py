@@ -41,18 +41,18 @@ def test_nothing_to_train_on_is_refused_at_construction(tiny_dataset):
     for every in (0, -1, 2.0, True, "2", np.nan):
         with pytest.raises(ValueError, match=rf"every is {every!r}: .*at least 1 \(or None"):
             WithholdingClient(tiny_dataset, 4, every=every)
-    for digit in (10, -1, 4.0, True, "4", None):
-        with pytest.raises(ValueError, match=f"digit is {digit!r}: .*from 0 to 9"):
-            WithholdingClient(tiny_dataset, digit)
+    for target in (10, -1, 4.0, True, "house", None):
+        with pytest.raises(ValueError, match=f"target is {target!r}: it must be"):
+            WithholdingClient(tiny_dataset, target)
     only = ImageDataset(tiny_dataset.images[:5], torch.full((5,), 4))
-    with pytest.raises(ValueError, match="nothing but images of 4"):
+    with pytest.raises(ValueError, match="nothing but images of it"):
         WithholdingClient(only, 4)
 
 
 @pytest.mark.parametrize("number", [np.int64, torch.tensor])
 def test_settings_may_come_from_numpy_or_torch(tiny_dataset, number):
     client = WithholdingClient(tiny_dataset, number(4), every=number(3))
-    assert (client.digit, client.every) == (4, 3) and type(client.digit) is type(client.every) is int
+    assert (client.target, client.every) == (4, 3) and type(client.target) is type(client.every) is int
     # Their words go into records and file names, and must not depend on whose numbers they are.
     assert repr(TrimmedMean(number(7), number(2))) == repr(TrimmedMean(7, 2))
     assert repr(coordinate_median(number(7))) == repr(coordinate_median(7))

@@ -74,8 +74,7 @@ def test_it_stops_when_whoever_started_it_is_killed(tmp_path):
     code = f"""import time; from fl_gan_lib.explorer.live import start_attack
 start_attack(5, {str(path)!r}, rounds=200, report=lambda report: print(report["round"], flush=True)); time.sleep(300)"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
-        while starter.stdout.readline().strip() != "1":
-            pass
+        assert "1" in map(str.strip, starter.stdout)
         starter.kill()
     with FileLock(tmp_path / "live.lock", timeout=30):  # the attack holds it as long as it runs
         assert AttackRecord.load(path).rounds[-1] < 200

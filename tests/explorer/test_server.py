@@ -339,7 +339,8 @@ def test_a_viewer_runs_no_code_and_changes_no_widget(alone, kernel, viewer, expl
 
 
 @pytest.mark.parametrize(
-    "content", [{"kind": "start", "digit": 10**9}, {"kind": "start", "digit": True}, {"kind": "load", "run": "../x"}, 3]
+    "content",
+    [{"kind": "start", "target": 10**9}, {"kind": "start", "target": True}, {"kind": "load", "run": "../x"}, 3],
 )
 def test_the_explorer_ignores_what_it_does_not_know(viewer, explorer, content):
     assert tell(viewer, explorer, {"method": "custom", "content": content}) == []

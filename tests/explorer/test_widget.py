@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ def picture(url: str) -> np.ndarray:
 
 def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
     run = attack_explorer({3: record}).first
-    shown = run["digits"]["3"]
+    shown = run["targets"]["3"]
     assert run["name"] == "attack" and shown["rounds"] == [1, 5]
     for name, images in {"fakes": record.samples, "private": record.private_samples[None]}.items():
         expected = images.transpose(0, 2, 1, 3).reshape(images.shape[0] * 28, -1)
@@ -31,7 +32,7 @@ def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
 
 def test_numbers_that_are_missing_are_none(record):
     record.metrics["accuracy"] = float("nan")
-    metrics = attack_explorer({3: record}).first["digits"]["3"]["metrics"]
+    metrics = attack_explorer({3: record}).first["targets"]["3"]["metrics"]
     assert metrics["accuracy"] == [None, None] and metrics["gap_closed"] == [0.25, 0.75]
 
 
@@ -44,23 +45,58 @@ def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
         explorer._on_message(None, {"kind": "load", "run": name}, [])
     run, defence = sent
     assert run["name"] == "oracle"
-    assert run["digits"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
-    assert run["digits"]["4"]["missing"].endswith("Make one with: make records DIGITS=4")
-    assert defence["digits"]["4"]["missing"].endswith("in this run. It has [3].")
+    assert run["targets"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
+    assert run["targets"]["4"]["missing"].endswith("Make one with: make records DIGITS=4")
+    assert defence["targets"]["4"]["missing"].endswith("in this run. It has 3.")
 
 
 def test_digits_without_a_record_say_how_to_make_one(record):
-    digits = attack_explorer(dict.fromkeys((3, 5, 7), record)).first["digits"]
-    assert list(digits) == list("0123456789")
-    assert all("make records DIGITS=" + digit in digits[digit]["missing"] for digit in "0124689")
-    assert len(attack_explorer({}).first["digits"]) == 10
+    records = {target: replace(record, config=record.config | {"target": target}) for target in (3, 5, 7)}
+    first = attack_explorer(records).first
+    assert list(first["targets"]) == first["classes"] == list("0123456789")
+    assert all("make records DIGITS=" + digit in first["targets"][digit]["missing"] for digit in "0124689")
+    assert len(attack_explorer({}).first["targets"]) == 10
+
+
+def named(record, target, **config):
+    """The same pictures, of one of twenty people."""
+    people = [f"s{person}" for person in range(1, 21)]
+    return replace(record, config=record.config | {"target": target, "classes": people} | config)
+
+
+def test_classes_have_names_and_pictures_a_side(record, tmp_path):
+    large = {
+        name: np.repeat(np.repeat(getattr(record, name), 2, -1), 2, -2)[..., :48, :48]
+        for name in ("samples", "final_samples", "private_samples")
+    }
+    first = attack_explorer({4: replace(named(record, 4), **large)}).first
+    assert first["classes"][4] == "s5" and len(first["targets"]) == 20
+    shown = first["targets"]["4"]
+    assert shown["side"] == 48 and picture(shown["fakes"]["png"]).shape == (2 * 48, 20 * 48)
+    assert shown["private_title"] == "The victim's private images of the class s5"
+    assert first["targets"]["0"]["missing"] == "There is no readable record of the class s1 in this run. It has s5."
+
+
+def test_a_record_of_another_class_or_of_other_classes_is_refused(record, tmp_path):
+    with pytest.raises(ValueError, match="under 4 there is a record of the class 3"):
+        attack_explorer({4: record})
+    explorer = attack_explorer({3: record}, beside={"people": {3: named(record, 3)}})
+    with pytest.raises(ValueError, match="'people' is of other classes than the first"):
+        explorer._on_message(None, {"kind": "load", "run": "people"}, [])
+
+
+def test_images_of_ones_own_have_no_live_attack(record, tmp_path):
+    assert attack_explorer({3: named(record, 3, dataset="faces")}, live_folder=tmp_path).can_train
+    assert not attack_explorer({3: named(record, 3, dataset="own images")}, live_folder=tmp_path).can_train
 
 
 def test_the_sentence_says_what_is_seen(record):
-    sentence = "Round 5, digit 3: 5 of 7 fakes are classified as a 3; the gap to the real images is closed to 75%."
+    sentence = "Round 5, class 3: 5 of 7 fakes are classified as 3; the gap to the real images is closed to 75%."
     assert describe(record, 1) == sentence
     record.metrics["gap_closed"] = -0.2
     assert describe(record, 1).endswith("the gap to the real images is not closed at all.")
+    record.metrics["gap_closed"] = float("nan")
+    assert describe(record, 1).endswith("the gap to the real images is not measured.")
 
 
 def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatch):
@@ -78,7 +114,7 @@ def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatc
 @pytest.mark.parametrize(
     "message",
     [
-        *({"kind": "start", "digit": digit} for digit in (11, -1, 10**9, True, 3.0, "3", "../3", None)),
+        *({"kind": "start", "target": digit} for digit in (11, -1, 10**9, True, 3.0, "3", "../3", None)),
         *({"kind": "load", "run": name} for name in ("none", "../attack", 3, ["attack"])),
         *({"kind": "start"}, {"kind": "stop"}, {"kind": 1}, [], "start", None),
     ],
@@ -87,14 +123,14 @@ def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch,
     monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", lambda *_, **__: pytest.fail("started"))
     attack_explorer({3: record}, live_folder=tmp_path)._on_message(None, message, [])
     explorer = attack_explorer({3: record})
-    explorer._on_message(None, {"kind": "start", "digit": 3}, [])
+    explorer._on_message(None, {"kind": "start", "target": 3}, [])
 
 
 def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatch):
     stopped = []
 
-    def start(target, path, *, report):
-        assert target == 3
+    def start(target, path, *, dataset, report):
+        assert (target, path, dataset) == ("3", tmp_path / "live_3.npz", "mnist-5k")
         report({"running": True, "round": None, "rounds": 200, "message": "Preparing"})
         record.save(path)
         report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
@@ -102,11 +138,11 @@ def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatc
 
     monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", start)
     explorer = attack_explorer({}, live_folder=tmp_path)
-    explorer._on_message(None, {"kind": "start", "digit": 3}, [])
+    explorer._on_message(None, {"kind": "start", "target": 3}, [])
     assert explorer.live == {"running": True, "round": 5, "rounds": 200, "message": "Training"}
-    assert explorer.live_run["digit"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
-    explorer._on_message(None, {"kind": "start", "digit": 4}, [])
-    assert explorer.live_run["digit"] == 3
+    assert explorer.live_run["target"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
+    explorer._on_message(None, {"kind": "start", "target": 4}, [])
+    assert explorer.live_run["target"] == 3
     explorer._on_message(None, {"kind": "stop"}, [])
     assert stopped == [True]
 
@@ -115,7 +151,7 @@ def test_a_live_attack_that_cannot_start_or_be_read_leaves_the_explorer_usable(r
     def fail(*_, **__):
         raise OSError("no memory for another process")
 
-    def start(target, path, *, report):
+    def start(target, path, *, dataset, report):
         path.unlink(missing_ok=True)  # somebody tidies up
         report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
         report({"running": False, "round": 5, "rounds": 200, "message": "Stopped"})
