@@ -16,11 +16,11 @@ from fl_gan_lib.arguments import real_number, truth, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Aggregate, Client, Update, federate
+from fl_gan_lib.guards import check_generator, check_outputs, count_outputs
 from fl_gan_lib.metrics import accuracies, explain_unmeasured
 from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.checkpoints import Checkpoint
-from fl_gan_lib.recording.faults import check_generator, check_images, check_outputs
 from fl_gan_lib.recording.identity import describe, describe_data
 from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
@@ -126,7 +126,7 @@ class GANAttacker(Client):
         """As for a `Client`; the model also needs an output for the target, and for the label of the fakes."""
         super().check_model(model)
         labels = [self.target] + [self.fake_label] * self.inject
-        check_outputs(check_images(model, self.dataset, self.batch_size), torch.tensor(labels), "label of the fakes")
+        check_outputs(count_outputs(model, self.dataset, self.batch_size), torch.tensor(labels), "label of the fakes")
 
     def lasting_parts(self) -> dict[str, Any]:
         """As for a `Client`, and the generator."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fl_gan_lib.arguments import SIDES, real_number, whole_number
+from fl_gan_lib.arguments import real_number, whole_number
 from fl_gan_lib.classes import check_class_names, find_class
+from fl_gan_lib.guards import check_images, check_labels, find_places
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +34,8 @@ class ImageDataset:
     classes: tuple[str, ...] = None
 
     def __post_init__(self) -> None:
-        _check_images(self.images)
-        _check_labels(self.labels, self.images)
+        check_images(self.images)
+        check_labels(self.labels, self.images)
         classes = self.classes
         if classes is None:
             classes = map(str, range(int(self.labels.max()) + 1 if len(self.labels) else 0))
@@ -111,29 +111,8 @@ class ImageDataset:
         Raises:
             ValueError: they are neither.
         """
-        indices = self._places(indices)
+        indices = find_places(indices, self.labels)
         return self._with(self.images[indices], self.labels[indices])
-
-    def _places(self, indices: np.ndarray | Tensor | Sequence[int]) -> Tensor:
-        places = torch.as_tensor(np.asarray(indices) if not isinstance(indices, Tensor) else indices)
-        places = places.to(self.labels.device)
-        if places.numel() == 0 and places.dtype != torch.bool:
-            places = places.long()  # an empty list is one of floats
-        if places.dim() != 1 or places.is_floating_point() or places.is_complex():
-            raise ValueError(
-                f"indices are {places.dtype} of shape {tuple(places.shape)}: give whole numbers of shape (n,), or a "
-                "mask"
-            )
-        if places.dtype == torch.bool:
-            if len(places) != len(self):
-                raise ValueError(f"the mask is for {len(places)} images, and there are {len(self)}: give one for each")
-            return torch.nonzero(places).squeeze(1)
-        if len(places) and not (int(places.min()) >= 0 and int(places.max()) < len(self)):
-            raise ValueError(
-                f"indices are from {int(places.min())} to {int(places.max())}: they must be from 0 to {len(self) - 1}, "
-                f"as there are {len(self)} images"
-            )
-        return places.long()
 
     def label_of(self, target: str | int) -> int:
         """The number of a class: `target` is its name, or else its number; names win.
@@ -167,53 +146,6 @@ def to_uint8(images: Tensor) -> np.ndarray:
 def from_uint8(pixels: np.ndarray | Tensor) -> Tensor:
     """The inverse of `to_uint8`: float32 of shape (N, 1, S, S) in [-1, 1]."""
     return torch.as_tensor(pixels).unsqueeze(1).float() / 127.5 - 1
-
-
-def _check_images(images: Tensor) -> None:
-    if not isinstance(images, Tensor):
-        raise ValueError(
-            f"images is of type {type(images).__name__}: give a tensor; from_uint8(array) makes one of grey values"
-        )
-    if images.dtype != torch.float32:
-        raise ValueError(
-            f"images are {images.dtype}: they must be float32 in [-1, 1]. Of grey values from 0 to 255, (N, S, S), "
-            "from_uint8(images) makes them; for other floats, images.float()"
-        )
-    if images.dim() != 4 or images.shape[1] != 1 or images.shape[2] != images.shape[3] or images.shape[2] not in SIDES:
-        raise ValueError(
-            f"images are of shape {tuple(images.shape)}: it must be (N, 1, S, S), one grey channel and a side S that "
-            "is a multiple of 4 from 16 to 64. For (N, S, S), images.unsqueeze(1); for colours, "
-            "images.mean(1, keepdim=True); for another size, torch.nn.functional.interpolate(images, (S, S))"
-        )
-    if not len(images):
-        return
-    low, high = images.min().item(), images.max().item()
-    if not (low >= -1 and high <= 1):
-        raise ValueError(
-            f"images have values from {low:g} to {high:g}: they must be in [-1, 1]. From [0, 255], "
-            "images / 127.5 - 1; from [0, 1], images * 2 - 1; if they were normalised otherwise, undo that first"
-        )
-    if low >= 0 and high > 0:
-        warnings.warn(
-            "no pixel is below 0: are these images in [0, 1], as ToTensor makes them? They must be in [-1, 1], with "
-            "black at -1: images * 2 - 1",
-            stacklevel=4,
-        )
-
-
-def _check_labels(labels: Tensor, images: Tensor) -> None:
-    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
-        what = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise ValueError(
-            f"labels are {what}: they must be a tensor of int64 and shape (N,): torch.as_tensor(labels).long(); for "
-            "one-hot labels, labels.argmax(1)"
-        )
-    if len(labels) != len(images):
-        raise ValueError(f"there are {len(images)} images and {len(labels)} labels: each image needs a label")
-    if labels.device != images.device:
-        raise ValueError(f"images are on {images.device} and labels on {labels.device}: move both to one device")
-    if len(labels) and int(labels.min()) < 0:
-        raise ValueError(f"there is a label {int(labels.min())}: labels are numbers of classes, from 0")
 
 
 def __getattr__(name: str) -> object:

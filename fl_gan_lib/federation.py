@@ -25,17 +25,8 @@ from torch.nn import functional as F
 
 from fl_gan_lib.arguments import real_number, whole_number
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.recording.faults import (
-    Fault,
-    FederationError,
-    all_left_out,
-    check_images,
-    check_outputs,
-    check_state,
-    check_update,
-    differing_names,
-    tolerated,
-)
+from fl_gan_lib.guards import check_clients, check_outputs, check_state, count_outputs
+from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
 from fl_gan_lib.seeding import seeded, turn_seed
 
 
@@ -137,7 +128,7 @@ class Client:
 
     def check_model(self, model: nn.Module) -> None:
         """Raise a ValueError that says what does not fit, unless the client can train `model`, which stays as it is."""
-        check_outputs(check_images(model, self.dataset, self.batch_size), self.dataset.labels, "label")
+        check_outputs(count_outputs(model, self.dataset, self.batch_size), self.dataset.labels, "label")
         if hasattr(self.protect, "check_model"):
             self.protect.check_model(model)
 
@@ -291,20 +282,6 @@ def federate(
             yield Round(number, accuracy, seconds, [update.metrics for update in updates], faults)
 
     return rounds()
-
-
-def check_clients(model: nn.Module, clients: Sequence[Client], rounds_done: int = 0) -> None:
-    """Raise a ValueError that says which client cannot take part, and why; `model` stays as it is."""
-    for number, client in enumerate(clients):
-        if rounds_done == 0 and client.model is not None:
-            raise ValueError(
-                f"client {number} has trained in another federation, and remembers its optimiser: make new clients, or "
-                "go on with that federation (rounds_done says how many rounds it has had)"
-            )
-        try:
-            client.check_model(model)
-        except ValueError as error:
-            raise ValueError(f"client {number} cannot take part: {error}") from error
 
 
 def draw_clients(num_clients: int, num_drawn: int, round: int, seed: int) -> list[int]:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.recording import files
 from fl_gan_lib.recording.identity import digest
 
@@ -85,6 +84,8 @@ _judges: dict[str, Judge] = {}  # by digest of their training images
 
 @lru_cache(maxsize=4)
 def _judge_of(name: str) -> Judge:
+    from fl_gan_lib.datasets import load_dataset
+
     return load_judge(load_dataset(name)[0])
 
 

@@ -36,8 +36,8 @@ def run_attack_notebook(
 ) -> str:
     """Run notebook 03, and say in four lines what it recovered.
 
-    Into `out` go the record, the executed notebook, and the picture unless it has a folder of its own. Where the run was
-    interrupted before, it goes on.
+    Into `out` go the record, the executed notebook, and the picture unless it has a folder of its own. A run that was
+    interrupted goes on.
 
     Args:
         target: the class that the attacker lacks and wants, its name or number; by default 3 of MNIST.

@@ -178,7 +178,10 @@ def load_all_records(folder: str | Path) -> dict[str, Mapping[int, AttackRecord]
     """
     stems = sorted(path.stem for path in Path(folder).expanduser().glob("*_*.npz"))
     names = {*DIGITS, *(stem.removeprefix("attack_") for stem in stems if stem.startswith("attack_"))}
-    kinds = {stem.removesuffix(f"_{name}") for stem in stems for name in names if stem.endswith(f"_{name}")}
+    kinds = set()
+    for stem in stems:
+        endings = [f"_{name}" for name in names if stem.endswith(f"_{name}")]
+        kinds |= {stem.removesuffix(ending) for ending in sorted(endings, key=len)[-1:]}
     return {kind.replace("_", " "): _Unread(folder, kind) for kind in ["attack", *sorted(kinds - {"attack"})]}
 
 

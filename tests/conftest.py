@@ -1,4 +1,5 @@
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageDraw
 from xdist.scheduler import LoadFileScheduling
 
 from fl_gan_lib.data import ImageDataset
@@ -73,17 +75,41 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def tiny_dataset() -> ImageDataset:
     """Ten random images of each digit."""
-    random = torch.Generator().manual_seed(0)
-    return ImageDataset(torch.rand(100, 1, 28, 28, generator=random) * 2 - 1, torch.arange(100) % 10)
+    generator = torch.Generator().manual_seed(0)
+    return ImageDataset(torch.rand(100, 1, 28, 28, generator=generator) * 2 - 1, torch.arange(100) % 10)
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    """A folder of forty small drawings in three classes: fourteen houses, thirteen rings, thirteen crosses."""
+    draw_randomly = random.Random(0)
+    root = tmp_path / "drawings"
+    for kind, number in (("house", 14), ("ring", 13), ("cross", 13)):
+        (root / kind).mkdir(parents=True)
+        for drawing in range(number):
+            picture = Image.new("L", (120, 100), "white")
+            left, top, size = (draw_randomly.randint(*bounds) for bounds in ((25, 45), (20, 35), (38, 52)))
+            right, bottom, ink = left + size, top + size, {"fill": "black", "width": draw_randomly.randint(4, 7)}
+            pen = ImageDraw.Draw(picture)
+            if kind == "house":
+                walls, roof = [(left, bottom), (left, top + size // 2)], [(left + size // 2, top)]
+                pen.line([*walls, *roof, (right, top + size // 2), (right, bottom), (left, bottom)], **ink)
+            elif kind == "ring":
+                pen.ellipse([left, top, right, bottom], outline="black", width=ink["width"])
+            else:
+                pen.line([(left, top), (right, bottom)], **ink)
+                pen.line([(right, top), (left, bottom)], **ink)
+            picture.save(root / kind / f"{drawing}.png")
+    return root
 
 
 @pytest.fixture
 def record() -> AttackRecord:
     """A record of random pixels: two rounds of twenty fakes."""
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def images(*shape: int) -> np.ndarray:
-        return random.integers(0, 256, (*shape, 28, 28), dtype=np.uint8)
+        return rng.integers(0, 256, (*shape, 28, 28), dtype=np.uint8)
 
     rounds = np.array([1, 5])
     columns = ("seconds", "accuracy", "recognition", "gap_closed", "diversity")

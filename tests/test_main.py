@@ -30,7 +30,7 @@ def test_records_then_pictures_then_summary(monkeypatch, tmp_path, capsys):
 
 def test_the_summary_calls_a_readable_digit_recovered(record):
     record.metrics["recognition"] = 1.0
-    assert summarise(record).startswith("Recovered: what a 3 looks like")
+    assert summarise(record).startswith("Recovered: what the class 3 looks like")
     record.metrics["gap_closed"] = 0.5
     assert summarise(record).startswith("Not recovered")
 

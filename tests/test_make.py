@@ -52,7 +52,7 @@ def test_it_is_killed_and_goes_on_in_a_read_only_folder_offline_and_without_a_ho
     assert partial.exists()
     answer = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "going on after round" in answer.stdout and "what a 7 looks like" in answer.stdout
+    assert "going on after round" in answer.stdout and "what the class 7 looks like" in answer.stdout
     assert AttackRecord.load(out / "attack_7.npz").rounds[-1] == 4 and not partial.exists()
     assert (out / "comparison_7.png").exists() and (out / "03_gan_attack_7.ipynb").exists()
     assert not (tmp_path / "none").exists()

@@ -12,7 +12,7 @@ from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-MAX_FLOORS = 9
+MAX_FLOORS = 10
 REQUIREMENTS = dict(line.partition("  # ")[::2] for line in LINES if not line.startswith("#"))
 
 

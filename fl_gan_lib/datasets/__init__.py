@@ -57,7 +57,11 @@ def describe_dataset(name: str) -> tuple[tuple[str, ...], int]:
 
 def check_target(target: str | int, dataset: str | tuple[ImageDataset, ImageDataset]) -> int:
     """The number of the class `target` of a data set, by name or a pair; a ValueError if there is none."""
-    return find_class(target, describe_dataset(dataset)[0] if isinstance(dataset, str) else dataset[0].classes)
+    if isinstance(dataset, str):
+        classes, _ = describe_dataset(dataset)
+    else:
+        classes = training_and_test(dataset)[0].classes
+    return find_class(target, classes)
 
 
 def training_and_test(dataset: str | tuple[ImageDataset, ImageDataset]) -> tuple[ImageDataset, ImageDataset]:

@@ -110,7 +110,7 @@ def _download_and_read(raw: Path, fault: Exception) -> list[np.ndarray]:
             except (OSError, ValueError) as error:
                 fault = error
             if not isinstance(fault, FileNotFoundError):
-                warnings.warn(f"{fault}: downloading MNIST afresh", stacklevel=4)
+                warnings.warn(f"{fault}: downloading MNIST afresh", stacklevel=5)
             try:
                 shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed, for the lock is ours
                 socket.setdefaulttimeout(_PATIENCE)

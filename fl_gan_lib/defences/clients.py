@@ -24,7 +24,8 @@ class WithholdingClient(Client):
         client_options: as for `Client`.
 
     Raises:
-        ValueError: there is no such class, `every` is no whole number or less than 1, or the client has no other images.
+        ValueError: there is no such class, `every` is no whole number or less than 1, or the client has no other
+            images.
     """
 
     def __init__(

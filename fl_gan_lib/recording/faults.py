@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM, AveragedGenerator
+from torch import Tensor
 
 if TYPE_CHECKING:
     from fl_gan_lib.federation import Update
@@ -75,71 +70,6 @@ def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
     suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
     if wrong := [name for name, tensor in suspects.items() if not tensor.isfinite().all()]:
         raise ValueError(f"there is NaN or infinity in {wrong}")
-
-
-def check_state(state: Any, old: Mapping[str, Tensor], round: int) -> Mapping[str, Tensor]:
-    """What `aggregate` has returned; raises a ValueError unless it can take the place of the `old` global state."""
-    shapes, old_shapes = (
-        {name: getattr(tensor, "shape", None) for name, tensor in each.items()} if isinstance(each, Mapping) else {}
-        for each in (state, old)
-    )
-    wrong = ""
-    if not isinstance(state, Mapping) or None in shapes.values():
-        wrong = f"is of type {type(state).__name__}, and must be a state: tensors by name"
-    elif names := sorted(name for name in shapes | old_shapes if shapes.get(name) != old_shapes.get(name)):
-        wrong = f"differs from the global model in the names or shapes of {names}"
-    elif names := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        wrong = f"has NaN or infinity in {names}"
-    if wrong:
-        raise ValueError(f"round {round}: what aggregate returned {wrong}. The model is as after round {round - 1}")
-    return state
-
-
-@torch.no_grad()
-def check_images(model: nn.Module, dataset: ImageDataset, batch_size: int) -> int:
-    """How many outputs `model` has for the images of `dataset`; raises a ValueError if it cannot take them."""
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    images = dataset.images[: min(2, batch_size)].to(device)
-    probe = copy.deepcopy(model).train()  # as it will be trained: batch norm refuses a single image
-    try:
-        with torch.random.fork_rng():
-            logits = probe(images)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(f"the model cannot take images of shape {tuple(images.shape)} ({error})") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ValueError(
-            f"the model makes {shape} of {len(images)} images: it must return logits, (N, number of outputs)"
-        )
-    return logits.shape[1]
-
-
-def check_generator(generator: AveragedGenerator, side: int) -> None:
-    """Raise a ValueError unless it draws images of that side, (N, 1, side, side) in [-1, 1]."""
-    try:
-        with torch.random.fork_rng():
-            model = copy.deepcopy(generator.model)
-            fakes = model(torch.randn(BATCH_SIZE, LATENT_DIM)).detach()
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        raise ValueError(
-            f"the generator cannot take latent vectors of shape {(BATCH_SIZE, LATENT_DIM)} ({error})"
-        ) from error
-    shape = (BATCH_SIZE, 1, side, side)
-    if fakes.shape != shape or not fakes.abs().max() <= 1:
-        raise ValueError(
-            f"the generator draws images of shape {tuple(fakes.shape)} with values from {fakes.min():g} to "
-            f"{fakes.max():g}: they must be of shape {shape}, with values in [-1, 1] (end it with tanh)"
-        )
-
-
-def check_outputs(num_outputs: int, labels: Tensor, name: str) -> None:
-    """Raise a ValueError unless the model has an output for each of the labels."""
-    largest = int(labels.max())
-    if largest >= num_outputs:
-        raise ValueError(
-            f"there is the {name} {largest}, and the model has {num_outputs} outputs, 0 to {num_outputs - 1}: give it "
-            f"{largest + 1}"
-        )
 
 
 def differing_names(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

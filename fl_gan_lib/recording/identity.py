@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from fl_gan_lib.data import ImageDataset
+if TYPE_CHECKING:
+    from fl_gan_lib.data import ImageDataset
 
 OWN_IMAGES = "own images"  # the name of a data set that was given as a pair
 

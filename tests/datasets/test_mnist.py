@@ -41,10 +41,10 @@ def test_a_damaged_mnist_5k_is_found(monkeypatch, tmp_path, damage):
         content = content[:1] + b"7" + content[2:] if damage == "altered" else content[:-100_000]
         path.write_bytes(gzip.compress(content, 1))
     monkeypatch.setattr(mnist, "DATA_PATH", str(path))
-    mnist.load_5k.cache_clear()
+    mnist._read_5k.cache_clear()
     with pytest.raises(ValueError, match="reinstall"):
         load_dataset("mnist-5k")
-    mnist.load_5k.cache_clear()
+    mnist._read_5k.cache_clear()
 
 
 def test_unknown_data_set_names_the_known_ones():
@@ -157,7 +157,7 @@ def test_missing_mnist_is_downloaded_once(mirror, tmp_path):
     assert np.array_equal(to_uint8(train.images).tobytes(), mirror.files["train-images-idx3-ubyte"][16:])
     assert found(tmp_path / "new" / "MNIST" / "raw") == mirror.files
     mirror.served.clear()
-    mnist.load_all.cache_clear()
+    mnist._read_all.cache_clear()
     load_dataset("mnist", tmp_path / "new")
     assert mirror.served == []
 

@@ -20,12 +20,11 @@ from cryptography import x509
 from flwr.cli.flower_config import read_superlink_connection
 from flwr.common.config import parse_config_args
 
+from fl_gan_lib import judge, metrics
 from fl_gan_lib.attack import run_attack
 from fl_gan_lib.flower import keys
 from fl_gan_lib.flower.engine import connect, deploy, deployment, run, simulate, superlink, supernode
 from fl_gan_lib.flower.keys import make_keys
-from fl_gan_lib.judge import load_judge
-from fl_gan_lib.metrics import yardsticks
 from fl_gan_lib.records import AttackRecord
 
 
@@ -37,10 +36,10 @@ def one_thread():
         yield
         return
     torch.set_num_threads(1)
-    load_judge.cache_clear(), yardsticks.cache_clear()
+    judge._judge_of.cache_clear(), judge._judges.clear(), metrics._named_yardsticks.cache_clear()
     yield
     torch.set_num_threads(threads)
-    load_judge.cache_clear(), yardsticks.cache_clear()
+    judge._judge_of.cache_clear(), judge._judges.clear(), metrics._named_yardsticks.cache_clear()
 
 
 # A simulation of two nodes is compared in notebook 07.

@@ -32,8 +32,8 @@ def test_inversion_pleases_the_model_and_leaves_it_as_it_is():
     model = train_honest(3, rounds=10)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     torch.manual_seed(0)
-    pictures = invert(model, 3, num_images=50)
-    assert pictures.shape == (50, 1, 28, 28) and pictures.abs().max() <= 1
+    pictures = invert(model, 3, num_images=100)
+    assert pictures.shape == (100, 1, 28, 28) and pictures.abs().max() <= 1
     assert (model.eval()(pictures).argmax(1) == 3).all()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert evaluate_samples(to_uint8(pictures), 3)["gap_closed"] < 0.9
