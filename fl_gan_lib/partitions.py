@@ -62,7 +62,7 @@ def partition_by_label(
         starts = range(0, num_clients * labels_per_client, labels_per_client)
         holdings = [{present[(s + j) % len(present)] for j in range(labels_per_client)} for s in starts]
     else:
-        holdings = [{whole_number("labels_per_client", label, 0) for label in held} for held in labels_per_client]
+        holdings = [_spelled_out(held) for held in labels_per_client]
         if len(holdings) != num_clients:
             raise ValueError(f"labels_per_client names {len(holdings)} clients, and num_clients is {num_clients}")
     rng = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def partition_by_label(
     for label in present:
         holders = [client for client, held in enumerate(holdings) if label in held]
         if not holders:
-            raise ValueError(f"nobody holds label {label}: give it to a client, or give each client more labels")
+            raise ValueError(f"nobody holds label {label}: give it to a client, or give more labels_per_client")
         samples = rng.permutation(np.flatnonzero(labels == label))
         for client, part in zip(holders, np.array_split(samples, len(holders)), strict=True):
             shares[client].append(part)
@@ -143,7 +143,8 @@ def split_participants(
     """
     num_classes = whole_number("num_classes", num_classes, 2)
     target = whole_number("target", target, 0, num_classes - 1, why="(the label of a class)")
-    num_honest = whole_number("num_honest", num_honest, 1, why="(somebody must hold the target)")
+    why = "(somebody must hold the target, and each participant an image)"
+    num_honest = whole_number("num_honest", num_honest, 1, max(1, len(labels) - 1), why=why)
     why = f"(one of the {num_honest} honest clients must hold the target)"
     num_without_target = whole_number("num_without_target", num_without_target, 0, num_honest - 1, why=why)
     half = num_classes // 2
@@ -170,6 +171,17 @@ def split_participants(
     if images_per_client is not None:
         parts = [_choose(rng, part, images_per_client, "images_per_client") for part in parts]
     return [np.sort(part) for part in parts]
+
+
+def _spelled_out(held: Collection[int]) -> set[int]:
+    try:
+        labels = list(held)
+    except TypeError:
+        raise ValueError(
+            f"labels_per_client has {held!r:.80} for a client: give each client a collection of labels, or one number "
+            "for all clients"
+        ) from None
+    return {whole_number("labels_per_client", label, 0) for label in labels}
 
 
 def _choose(rng: np.random.Generator, indices: np.ndarray, size: int, name: str) -> np.ndarray:

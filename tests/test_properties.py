@@ -5,7 +5,10 @@ HYPOTHESIS_PROFILE=long python -m pytest tests/test_properties.py --hypothesis-s
 
 import json
 import os
+import re
 import tempfile
+import unicodedata
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,12 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.extra import numpy as arrays_of
+from PIL import Image
 
-from fl_gan_lib.federation import Update, fedavg, federate
-from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid
+from fl_gan_lib.attack import GANAttacker, build_federation
+from fl_gan_lib.data import ImageDataset, to_uint8
+from fl_gan_lib.defences import ClipAndNoise, Krum, Quantise, TrimmedMean
+from fl_gan_lib.federation import Client, Update, fedavg, federate
+from fl_gan_lib.models import Classifier
+from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid, split_participants
 from fl_gan_lib.recording import files
 from fl_gan_lib.recording.faults import FederationError, check_update
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.records import AttackRecord, load_records, record_path
 
 set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "hypothesis"))  # not the project's folder
 for name, cases in {"few": 50, "long": 2000}.items():
@@ -220,3 +228,152 @@ def test_a_round_is_the_average_of_what_can_be_used_and_the_rest_are_faults(answ
             next(rounds)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
+
+
+# What a caller may give: families of mistakes, each with the right value beside it.
+
+DATASET = ImageDataset(torch.zeros(12, 1, 16, 16) - torch.arange(12).view(-1, 1, 1, 1) / 12, torch.arange(12) % 3)
+wrappers = st.sampled_from([int, np.int64, np.uint64, np.array, torch.tensor])
+no_numbers = st.booleans() | st.floats() | st.text(max_size=5) | st.none() | st.lists(st.integers(), max_size=2)
+file_names = (
+    st.text(st.characters(codec="utf-8", exclude_characters="/\\\0"), min_size=1, max_size=40)
+    .map(lambda name: unicodedata.normalize("NFC", name))
+    .filter(lambda name: name.strip() and name.isprintable() and name[0] not in ".~" and len(name.encode()) < 120)
+)
+
+
+@given(st.lists(st.booleans(), max_size=20), st.sampled_from([list, np.array, torch.tensor]))
+def test_a_mask_picks_what_it_marks_or_is_refused(mask, make):
+    if len(mask) == len(DATASET):
+        assert DATASET.subset(make(mask)) == DATASET.subset(np.flatnonzero(mask))
+    elif mask:  # an empty list is a list of no indices
+        with pytest.raises(ValueError, match=f"mask is for {len(mask)} images, and there are 12"):
+            DATASET.subset(make(mask))
+
+
+@given(st.lists(st.integers(-20, 20), max_size=20))
+def test_indices_pick_what_they_name_or_are_refused(indices):
+    if all(0 <= index < 12 for index in indices):
+        part = DATASET.subset(indices)
+        assert torch.equal(part.labels, torch.tensor([index % 3 for index in indices], dtype=torch.long))
+    else:
+        with pytest.raises(ValueError, match="they must be from 0 to 11"):
+            DATASET.subset(indices)
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.integers(-1, 4), st.integers(0, 5))
+def test_images_labels_and_names_fit_each_other_or_are_refused(num_images, num_labels, label, num_names):
+    fits = num_images == num_labels and (not num_labels or 0 <= label < num_names)
+    parts = torch.zeros(num_images, 1, 16, 16), torch.full((num_labels,), label), tuple("abcde"[:num_names])
+    if fits:
+        assert len(ImageDataset(*parts)) == num_images
+    else:
+        with pytest.raises(ValueError, match=r"labels|label|names|name"):
+            ImageDataset(*parts)
+
+
+@given(st.floats(-300, 300), st.floats(-300, 300))
+def test_images_are_in_range_or_refused(low, high):
+    images = torch.zeros(1, 1, 16, 16)
+    images[0, 0, 0, :2] = torch.tensor([low, high])
+    if images.abs().max() <= 1:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            ImageDataset(images, torch.tensor([0]))
+        assert bool(said) == (min(low, high) >= 0 < images.max())
+    else:
+        with pytest.raises(ValueError, match=r"they must be in \[-1, 1\]"):
+            ImageDataset(images, torch.tensor([0]))
+
+
+# Where whole numbers enter: what they are called, the smallest and the largest that are allowed, and who takes them.
+WHOLE_NUMBERS = [
+    ("local_steps", 1, None, lambda value: Client(DATASET, local_steps=value)),
+    ("batch_size", 1, None, lambda value: Client(DATASET, batch_size=value)),
+    ("num_rounds", 1, None, lambda value: federate(Classifier(4, side=16), [Client(DATASET)], num_rounds=value)),
+    ("clients_per_round", 1, 1, lambda value: start(clients_per_round=value)),
+    ("rounds_done", 0, 1, lambda value: start(rounds_done=value)),
+    ("num_clients", 1, 12, lambda value: partition_iid(DATASET.labels, value)),
+    ("labels_per_client", 3, 3, lambda value: partition_by_label(DATASET.labels, 1, value)),
+    ("num_honest", 1, None, lambda value: split_participants(MANY.labels, 0, num_classes=3, num_honest=value)),
+    ("generator_steps", 1, None, lambda value: GANAttacker(OTHERS, 0, num_rounds=2, generator_steps=value)),
+    ("fake_label", 1, 3, lambda value: GANAttacker(OTHERS, 0, num_rounds=2, fake_label=value)),
+    ("num_honest", 1, None, lambda value: build_federation(MANY, 0, num_rounds=1, device="cpu", num_honest=value)),
+    ("num_outputs", 2, None, lambda value: Classifier(value, side=16)),
+    ("bits", 2, 32, Quantise),
+    ("num_trimmed", 1, 2, lambda value: TrimmedMean(5, value)),
+    ("num_malicious", 1, 1, lambda value: Krum(5, value)),
+]
+OTHERS, MANY = DATASET.subset(DATASET.labels != 0), DATASET.subset(np.arange(132) % 12)
+
+
+def start(**options):
+    return federate(Classifier(4, side=16), [Client(DATASET)], num_rounds=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most", "take"), WHOLE_NUMBERS, ids=lambda value: value if type(value) is str else ""
+)
+@given(value=st.integers(-5, 40), wrap=wrappers)
+def test_a_whole_number_is_taken_from_any_library_or_refused_by_name(name, least, most, take, value, wrap):
+    if value < 0 and wrap is np.uint64:
+        return
+    if value >= least and (most is None or value <= most):
+        take(wrap(value))
+    else:
+        with pytest.raises(ValueError, match=re.escape(name)):
+            take(wrap(value))
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most", "take"), WHOLE_NUMBERS, ids=lambda value: value if type(value) is str else ""
+)
+@given(value=no_numbers)
+def test_what_is_no_whole_number_is_refused_by_name(name, least, most, take, value):
+    if value is None and name in ("clients_per_round", "labels_per_client", "fake_label"):
+        return  # the default
+    with pytest.raises(ValueError, match=name):
+        take(value)
+
+
+@given(st.floats() | st.booleans() | st.text(max_size=3) | st.none() | st.just([0.5]))
+def test_a_real_number_is_taken_or_refused_by_name(value):
+    for name, least, take in (
+        ("alpha", 0, lambda number: partition_dirichlet(DATASET.labels, 1, number)),
+        ("learning_rate", 0, lambda number: Client(DATASET, learning_rate=number)),
+        ("max_norm", 0, lambda number: ClipAndNoise(number, 0.0)),
+    ):
+        if type(value) is float and least < value < np.inf:
+            take(value), take(np.float64(value)), take(torch.tensor(value, dtype=torch.float64))
+        else:
+            with pytest.raises(ValueError, match=name):
+                take(value)
+
+
+@given(file_names, file_names)
+def test_a_record_survives_any_path_and_any_name_of_a_class(folder, name):
+    record = AttackRecord(
+        samples=np.zeros((1, 2, 16, 16), np.uint8),
+        final_samples=np.zeros((2, 16, 16), np.uint8),
+        private_samples=np.zeros((1, 16, 16), np.uint8),
+        rounds=np.array([1]),
+        metrics=pd.DataFrame(
+            [dict.fromkeys(("round", "seconds", "accuracy", "recognition", "gap_closed", "diversity"), 1)]
+        ),
+        config={"kind": "attack", "target": 1, "dataset": "d", "rounds": 1, "seed": 0, "classes": [name + "x", name]},
+    )
+    with tempfile.TemporaryDirectory() as root:
+        path = record.save(record_path(os.path.join(root, folder), record.target_name))
+        assert AttackRecord.load(path) == record == load_records(os.path.join(root, folder))[1]
+
+
+@given(st.lists(file_names, min_size=2, max_size=3, unique_by=str.casefold))
+def test_a_folder_of_images_may_have_any_names(classes):
+    with tempfile.TemporaryDirectory() as root:
+        for grey, name in enumerate(classes):
+            os.makedirs(os.path.join(root, name))
+            Image.new("L", (16, 16), grey).save(os.path.join(root, name, f"{name[:20]}.png"))
+        dataset = ImageDataset.from_folder(root, side=16)
+    assert sorted(dataset.classes) == sorted(classes)
+    for grey, name in enumerate(classes):
+        assert (to_uint8(dataset.images_of(name)) == grey).all()
