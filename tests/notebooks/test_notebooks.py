@@ -6,6 +6,9 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
+
+from fl_gan_lib.notebooks import run_attack_notebook
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("0*.ipynb"))
@@ -15,6 +18,7 @@ SMOKE = {
     "03_gan_attack": {
         "target": 5,
         "dataset": "mnist-5k",
+        "data": "",
         "rounds": 3,
         "seed": 1,
         "output": "set by the test",
@@ -94,9 +98,33 @@ def test_its_parameters_are_literals_in_one_cell_and_those_passed_exist(path, no
     assert set(SMOKE[path.stem]) <= {match[1] for match in matches}
 
 
-def test_the_makefile_passes_parameters_that_exist():
-    passed = set(re.findall(r"-p (\w+) ", (FOLDER.parent / "Makefile").read_text(encoding="utf-8")))
-    assert passed == set(SMOKE["03_gan_attack"])
+def test_make_attack_passes_parameters_that_exist(monkeypatch, tmp_path):
+    passed = {}
+
+    def execute(source, target, parameters, **options):
+        passed.update(parameters)
+        raise PapermillExecutionError(0, 0, "", "Stopped", "here", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    with pytest.raises(RuntimeError, match="Stopped: here"):
+        run_attack_notebook("s5", dataset="faces", out=tmp_path)
+    assert set(passed) == set(SMOKE["03_gan_attack"]) and passed["target"] == "s5"
+
+
+@pytest.mark.parametrize("start", ["project", "elsewhere"])
+def test_it_can_be_started_from_another_folder(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(FOLDER.parent if start == "project" else tmp_path)
+    before = set(FOLDER.parent.parent.iterdir())
+    executed = papermill.execute_notebook(
+        FOLDER / "04_visual_comparison.ipynb", tmp_path / "04.ipynb", progress_bar=False
+    )
+    assert "claim holds" in printed(executed) and set(FOLDER.parent.parent.iterdir()) == before
+
+
+def test_those_that_read_or_write_files_find_their_folder(path, notebook):
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    paths = re.search(r'"(\.\./|runs\b)', code)
+    assert bool(paths) == ("enter_notebooks()" in code)
 
 
 def test_it_shows_no_path_of_the_machine_and_is_small(path):
