@@ -189,8 +189,8 @@ class _Unread(Mapping[int, AttackRecord]):
     def __init__(self, folder: str | Path, kind: str) -> None:
         self._read = cache(lambda: load_records(folder, kind))
 
-    def __getitem__(self, digit: int) -> AttackRecord:
-        return self._read()[digit]
+    def __getitem__(self, target: int) -> AttackRecord:
+        return self._read()[target]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._read())

@@ -1,1 +1,1 @@
-"""The explorer: pick a digit, slide through the rounds, start an attack; as a widget and as a page."""
+"""The explorer: pick a class, slide through the rounds, start an attack; as a widget and as a page."""

@@ -43,7 +43,7 @@ def simulate(
     """Run the attack on Flower's simulation, its Ray back end, with one CPU core a node.
 
     Args:
-        target: the digit that the attacker lacks and wants, 0 to 9.
+        target: the number of the class that the attacker lacks and wants.
         output: the folder that the attacker's record goes to, and Flower's own files, its logs among them, in `flower`.
         num_nodes: the attacker and `num_nodes - 1` honest participants.
         progress: show a bar.

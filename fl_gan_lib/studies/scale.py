@@ -75,7 +75,7 @@ def compare_draws(
 
     Args:
         draws: pairs of how many are drawn, 1 to 10, and how many rounds there are.
-        target: the digit that the attacker lacks.
+        target: the class that the attacker lacks.
         seeds: of the runs.
         path, num_workers: as for `sweep`.
     """

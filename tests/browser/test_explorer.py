@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,39 @@ def test_an_exported_page_needs_no_network(offline, page, records):
     expect(offline.root.get_by_role("button", name="live attack")).to_have_count(0)
     offline.root.scroll_into_view_if_needed()
     keep_picture(page, "exported")
+
+
+def people(record: AttackRecord, number: int, target: int) -> dict[int, AttackRecord]:
+    """A record of one of so many people; the pictures are those of a digit, and larger."""
+    large = {
+        name: np.repeat(np.repeat(getattr(record, name), 2, -1), 2, -2)
+        for name in ("samples", "final_samples", "private_samples")
+    }
+    names = [f"Äda {person} <b>" for person in range(number)]
+    return {target: replace(record, **large, config=record.config | {"classes": names, "target": target})}
+
+
+@pytest.mark.parametrize("number", [12, 13])
+def test_classes_are_buttons_up_to_twelve_and_a_list_beyond(page, records, tmp_path, number):
+    (shown,) = people(records[3], number, number - 1).values()
+    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{standalone_page({number - 1: shown})}", encoding="utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    explorer = Explorer(page)
+    buttons, choice = (
+        explorer.root.get_by_role("radio"),
+        explorer.root.get_by_role("combobox", name="the attacker lacks"),
+    )
+    expect(buttons).to_have_count(number if number == 12 else 0)
+    expect(choice).to_have_count(0 if number == 12 else 1)
+    expect(explorer.first).to_contain_text(describe(shown, LAST))
+    side = shown.samples.shape[-1]
+    assert pixels(explorer.first, "fakes").shape == (side + 4, 10 * (side + 2) + 2)
+    keep_picture(page, f"{number}_classes")
+    if number == 12:
+        explorer.root.get_by_role("radio", name="class Äda 2 <b>").check()
+    else:
+        choice.select_option("Äda 2 <b>")
+    expect(explorer.first).to_contain_text("no readable record of the class Äda 2 <b> in this run. It has Äda")
 
 
 def test_the_keyboard_is_enough(offline, page, records):
