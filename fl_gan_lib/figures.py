@@ -45,7 +45,7 @@ def save_picture(figure: Figure, path: str | Path) -> None:
 def plot_images(images: np.ndarray, *, columns: int = 10, title: str = "") -> Figure:
     """Draw images of shape (N, S, S), uint8, in rows of `columns`."""
     canvas = tile(images, columns)
-    height = 0.62 * -(-len(images) // columns) + 0.44
+    height = 0.62 * canvas.shape[0] / (images.shape[-1] + BORDER) + 0.4
     figure, axes = plt.subplots(figsize=(0.62 * columns, height), layout="constrained")
     _draw_tiles(axes, canvas)
     axes.set_title(title, loc="left")

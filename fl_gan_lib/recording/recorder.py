@@ -78,6 +78,7 @@ def until_interrupted(recorder: Recorder) -> Iterator[None]:
 
 def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
     """Which rounds a record keeps: dense at first, when the picture changes fast, and always the last one."""
+    num_frames = min(num_frames, 100 * num_rounds)  # enough for all rounds
     return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()} | {num_rounds})
 
 

@@ -87,7 +87,7 @@ def test_a_run_that_fails_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"target": 12}, "the target is 12: it must be a digit"),
+        ({"target": 12}, "the target is 12: it must be one of the classes"),
         ({"num_nodes": 1}, "num_nodes is 1: it must be a whole number of at least 2 .*the attacker"),
         ({"num_nodes": 2.0}, r"num_nodes is 2\.0: "),
         ({"rounds": 0}, "rounds is 0"),
