@@ -44,7 +44,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 FLOWER := $(VENV)/.flower
 SITE := $(VENV)/.site
-# Whoever wants the results elsewhere may have no right to write here; and photographs are not for img/.
+# Whoever wants the results elsewhere may have no right to write here; and photographs of people do not belong in img/.
 PICTURES = $(if $(subst x-out,,x-$(OUT))$(findstring faces,$(DATASET)),,--pictures img)
 
 # Jupyter, IPython and matplotlib write into a home folder: where there is none, into one for this command.

@@ -2,8 +2,8 @@
 
 To be read in this order: `data` (labelled images), `partitions` (who holds which), `models` (the two networks),
 `federation` (federated averaging), `attack`, `metrics` (what leaks), `records` (what a run leaves behind). These use
-`judge`, `layers`, `seeding`, `imports`, and the packages `datasets` and `recording`; what is wrong with what they are
-given is in `arguments`, `classes` and `guards`. What is built on them is in `figures`, `notebooks`, `defences`,
+`judge`, `layers`, `seeding`, `imports`, and the packages `datasets` and `recording`; `arguments`, `classes` and
+`guards` check what callers pass in. What is built on them is in `figures`, `notebooks`, `defences`,
 `studies`, `lessons`, `explorer` and `flower`.
 
 The public names below are imported when they are first used.

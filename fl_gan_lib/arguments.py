@@ -1,4 +1,4 @@
-"""What a caller may give: a number or a truth value of Python, NumPy or torch is taken; what is out of range is named.
+"""What a caller may give: numbers and truth values of Python, NumPy and torch. An error names what is out of range.
 
 Everything that is refused is a ValueError that says which argument is wrong, what it is, and what is allowed.
 """
@@ -61,10 +61,15 @@ def real_number(
 
 
 def truth(name: str, value: Any) -> bool:
-    """`value` as a bool; raises a ValueError unless it is a truth value (a number or a text is none)."""
+    """`value` as a bool; raises a ValueError unless it is a truth value (0, 1 and "yes" are not)."""
     if not _is_truth(value):
         raise ValueError(f"{name} is {value!r:.80}: it must be True or False")
     return bool(value)
+
+
+def check_seed(seed: Any) -> int:
+    """A seed that NumPy and torch both take; raises a ValueError unless it is from 0 to 2**63 - 1."""
+    return whole_number("seed", seed, 0, 2**63 - 1)
 
 
 def check_side(side: Any) -> int:

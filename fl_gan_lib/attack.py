@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fl_gan_lib.arguments import real_number, truth, whole_number
+from fl_gan_lib.arguments import check_seed, real_number, truth, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Aggregate, Client, Update, federate
 from fl_gan_lib.guards import check_generator, check_outputs, count_outputs
-from fl_gan_lib.metrics import accuracies, explain_unmeasured
+from fl_gan_lib.metrics import accuracies
 from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.checkpoints import Checkpoint
@@ -74,7 +74,7 @@ class GANAttacker(Client):
     ) -> None:
         super().__init__(dataset, **client_options)
         self.target = dataset.label_of(target)
-        if len(dataset.images_of(target)):
+        if (dataset.labels == self.target).any():
             raise ValueError(f"the attacker holds images of its target {target}: take them out, or there is no attack")
         spare = len(dataset.classes)
         self.fake_label = spare if fake_label is None else whole_number("fake_label", fake_label, 0, spare)
@@ -125,8 +125,10 @@ class GANAttacker(Client):
     def check_model(self, model: nn.Module) -> None:
         """As for a `Client`; the model also needs an output for the target, and for the label of the fakes."""
         super().check_model(model)
-        labels = [self.target] + [self.fake_label] * self.inject
-        check_outputs(count_outputs(model, self.dataset, self.batch_size), torch.tensor(labels), "label of the fakes")
+        num_outputs = count_outputs(model, self.dataset, self.batch_size)
+        check_outputs(num_outputs, torch.tensor(self.target), "target")
+        if self.inject:
+            check_outputs(num_outputs, torch.tensor(self.fake_label), "label of the fakes")
 
     def lasting_parts(self) -> dict[str, Any]:
         """As for a `Client`, and the generator."""
@@ -172,7 +174,7 @@ def build_federation(
         ValueError: an argument is out of range, or no honest client holds the target.
     """
     options = dict(client_options or {})
-    label, seed = train.label_of(target), whole_number("seed", seed, 0)
+    label, seed = train.label_of(target), check_seed(seed)
     make_model = make_model or partial(Classifier, len(train.classes) + 1, side=train.side)
     parts = split_participants(train.labels, label, num_classes=len(train.classes), seed=seed, **split_options)
     datasets = [train.subset(part) for part in parts]
@@ -238,7 +240,7 @@ def run_attack(
             disk) there is a warning, and the run goes on.
         FederationError: in a round, no client has sent an update that can be used.
     """
-    rounds, seed, inject = check_rounds(rounds), whole_number("seed", seed, 0), truth("inject", inject)
+    rounds, seed, inject = check_rounds(rounds), check_seed(seed), truth("inject", inject)
     progress, num_frames = truth("progress", progress), whole_number("num_frames", num_frames, 0)
     label = check_target(target, dataset)
     train, test = training_and_test(dataset)
@@ -252,17 +254,15 @@ def run_attack(
     config |= {"rounds": rounds, "seed": seed, "inject": inject}
     config |= {name: describe(value) for name, value in (protocol | options).items() if value is not None}
     config["device"] = str(next(model.parameters()).device)
-    private = torch.cat([client.dataset.images_of(label) for client in honest])
-    if reason := explain_unmeasured(int((test.labels == label).sum())):
-        config["not_measured"] = reason
+    private = torch.cat([client.dataset.images_of(train.classes[label]) for client in honest])
     recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames)
     identity = config | {"num_frames": num_frames}
-    checkpoint = Checkpoint(path, identity, model, clients, recorder) if path else nullcontext()
+    checkpoint = nullcontext() if path is None else Checkpoint(path, identity, model, clients, recorder)
     with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)
         evaluate = partial(accuracies, model, test, label)
         for number, record in record_rounds(trained, recorder, attacker.generator, evaluate, progress=progress):
-            if path:
+            if path is not None:
                 checkpoint.save()
             if watch:
                 watch(number, record)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fl_gan_lib.arguments import real_number, whole_number
+from fl_gan_lib.arguments import check_seed, real_number
 from fl_gan_lib.classes import check_class_names, find_class
 from fl_gan_lib.guards import check_images, check_labels, find_places
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Labelled grey-scale images, checked when they are put together.
+    """Labelled grey-scale images, checked when the data set is made.
 
     Attributes:
         images: float32 of shape (N, 1, S, S) with values in [-1, 1], the range of a tanh output. The side S is a
@@ -31,7 +31,7 @@ class ImageDataset:
 
     images: Tensor
     labels: Tensor
-    classes: tuple[str, ...] = None
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_images(self.images)
@@ -57,7 +57,7 @@ class ImageDataset:
 
     @property
     def side(self) -> int:
-        """Of the images, in pixels."""
+        """The side of the images, in pixels."""
         return self.images.shape[-1]
 
     @classmethod
@@ -87,7 +87,7 @@ class ImageDataset:
             ValueError: the share is not between 0 and 1, or a class has a single image, or too few for this share.
         """
         share = real_number("test_share", test_share, above=0, most=1)
-        rng = np.random.default_rng(whole_number("seed", seed, 0))
+        rng = np.random.default_rng(check_seed(seed))
         parts: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for label in np.unique(self.labels.cpu()):
             members = rng.permutation(np.flatnonzero(self.labels.cpu() == label))
@@ -144,7 +144,14 @@ def to_uint8(images: Tensor) -> np.ndarray:
 
 
 def from_uint8(pixels: np.ndarray | Tensor) -> Tensor:
-    """The inverse of `to_uint8`: float32 of shape (N, 1, S, S) in [-1, 1]."""
+    """The inverse of `to_uint8`: float32 of shape (N, 1, S, S) in [-1, 1].
+
+    Raises:
+        ValueError: the pixels are not uint8 of shape (N, S, S).
+    """
+    if not str(getattr(pixels, "dtype", "")).endswith("uint8") or pixels.ndim != 3:
+        what = f"{pixels.dtype} of shape {tuple(pixels.shape)}" if hasattr(pixels, "dtype") else type(pixels).__name__
+        raise ValueError(f"pixels are {what}: they must be grey values, uint8 of shape (N, S, S)")
     return torch.as_tensor(pixels).unsqueeze(1).float() / 127.5 - 1
 
 

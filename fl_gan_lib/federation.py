@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.arguments import real_number, whole_number
+from fl_gan_lib.arguments import check_seed, real_number, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.guards import check_clients, check_outputs, check_state, count_outputs
 from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
@@ -155,8 +155,7 @@ def fedavg(updates: Iterable[Update]) -> dict[str, Tensor]:
     total = 0
     sums: dict[str, np.ndarray] = {}
     for number, update in enumerate(updates):
-        if update.num_examples <= 0:
-            raise ValueError(f"update {number} reports {update.num_examples} examples: it must be at least 1")
+        whole_number(f"num_examples of update {number}", update.num_examples, 1)
         if not sums:
             first = update.state
             sums = {name: np.zeros_like(_numbers(tensor), np.float64) for name, tensor in first.items()}
@@ -233,8 +232,8 @@ def federate(
         clients_per_round: how many of them the server draws at random for each round; by default all.
         evaluate: called with the new global model after each round, for instance to measure its accuracy.
         aggregate: called with the list of the updates and a copy of the old global state, returns the new one; by
-            default `fedavg`. See `defences.aggregation`. If it has a method `check_model`, that is called with the
-            model first, as the clients' own are.
+            default `fedavg`. See `defences.aggregation`. If it has a method `check_model`, `federate` calls it with the
+            model first, as it does for clients.
         seed: of the clients' turns, and of the aggregation; a whole number, at least 0.
         rounds_done: how many rounds are done already; training goes on with the next.
 
@@ -249,13 +248,14 @@ def federate(
             round before.
         Exception: whatever `aggregate` or `evaluate` raises.
     """
+    clients = list(clients)
     if not clients:
         raise ValueError("a federation needs at least one client")
     num_rounds = whole_number("num_rounds", num_rounds, 1)
     rounds_done = whole_number("rounds_done", rounds_done, 0, num_rounds, why="(the number of rounds)")
     num_drawn = len(clients) if clients_per_round is None else clients_per_round
     num_drawn = whole_number("clients_per_round", num_drawn, 1, len(clients), why="(all clients)")
-    seed = whole_number("seed", seed, 0)
+    seed = check_seed(seed)
     check_clients(model, clients, rounds_done)
     if hasattr(aggregate, "check_model"):
         aggregate.check_model(model)
@@ -330,7 +330,10 @@ def plus_change(model: nn.Module, change: list[Tensor], buffers_of: nn.Module | 
     model's own.
     """
     changed = copy.deepcopy(model)
-    for parameter, difference in zip(changed.parameters(), change, strict=True):
+    parameters = list(changed.parameters())
+    if [difference.shape for difference in change] != [parameter.shape for parameter in parameters]:
+        raise ValueError("what protect returned differs from the parameters in number or shapes: keep both")
+    for parameter, difference in zip(parameters, change, strict=True):
         parameter.add_(difference)
     if buffers_of is not None:
         for buffer, new in zip(changed.buffers(), buffers_of.buffers(), strict=True):

@@ -246,6 +246,8 @@ def plot_partition(
         title: above the table.
     """
     labels = np.asarray(labels)
+    if labels.max(initial=0) >= len(classes):
+        raise ValueError(f"there is a label {labels.max()} and a name for {len(classes)} classes: give all their names")
     counts = np.stack([np.bincount(labels[part], minlength=len(classes)) for part in parts])
     width = 0.2 + 0.5 * max(10, len(classes))
     figure, axes = plt.subplots(figsize=(width, 0.36 * len(parts) + 1.0), layout="constrained")

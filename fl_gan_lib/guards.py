@@ -53,7 +53,7 @@ def check_images(images: Tensor) -> None:
 
 
 def check_labels(labels: Tensor, images: Tensor) -> None:
-    """The same for their labels."""
+    """Raise a ValueError that says how to convert them, unless these can be the labels of `images`."""
     if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1:
         what = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise ValueError(
@@ -70,11 +70,15 @@ def check_labels(labels: Tensor, images: Tensor) -> None:
 
 def find_places(indices: np.ndarray | Tensor | Sequence[int], labels: Tensor) -> Tensor:
     """The places that indices or a mask stand for; `labels` are those of all images (see `ImageDataset.subset`)."""
-    places = torch.as_tensor(np.asarray(indices) if not isinstance(indices, Tensor) else indices)
+    try:
+        places = torch.as_tensor(np.asarray(indices) if not isinstance(indices, Tensor) else indices)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"indices are {indices!r:.80}: give whole numbers of shape (n,), or a mask") from error
     places = places.to(labels.device)
     if places.numel() == 0 and places.dtype != torch.bool:
         places = places.long()  # an empty list is one of floats
-    if places.dim() != 1 or places.is_floating_point() or places.is_complex():
+    # Bytes were masks once: as indices they would be the first two images, again and again.
+    if places.dim() != 1 or places.is_floating_point() or places.is_complex() or places.dtype == torch.uint8:
         raise ValueError(
             f"indices are {places.dtype} of shape {tuple(places.shape)}: give whole numbers of shape (n,), or a mask"
         )
@@ -82,16 +86,19 @@ def find_places(indices: np.ndarray | Tensor | Sequence[int], labels: Tensor) ->
         if len(places) != len(labels):
             raise ValueError(f"the mask is for {len(places)} images, and there are {len(labels)}: give one for each")
         return torch.nonzero(places).squeeze(1)
+    places = places.long()
     if len(places) and not (int(places.min()) >= 0 and int(places.max()) < len(labels)):
         raise ValueError(
             f"indices are from {int(places.min())} to {int(places.max())}: they must be from 0 to {len(labels) - 1}, "
             f"as there are {len(labels)} images"
         )
-    return places.long()
+    return places
 
 
 def check_clients(model: nn.Module, clients: Sequence[Client], rounds_done: int = 0) -> None:
     """Raise a ValueError that says which client cannot take part, and why; `model` stays as it is."""
+    if len(set(map(id, clients))) < len(clients):
+        raise ValueError("a client is there twice: make each one anew, as each has a model and an optimiser of its own")
     for number, client in enumerate(clients):
         if rounds_done == 0 and getattr(client, "model", None) is not None:
             raise ValueError(
@@ -151,7 +158,9 @@ def check_outputs(num_outputs: int, labels: Tensor, name: str) -> None:
 def check_state(state: Any, old: Mapping[str, Tensor], round: int) -> Mapping[str, Tensor]:
     """What `aggregate` has returned; raises a ValueError unless it can take the place of the `old` global state."""
     shapes, old_shapes = (
-        {name: getattr(tensor, "shape", None) for name, tensor in each.items()} if isinstance(each, Mapping) else {}
+        {name: tensor.shape if isinstance(tensor, Tensor) else None for name, tensor in each.items()}
+        if isinstance(each, Mapping)
+        else {}
         for each in (state, old)
     )
     wrong = ""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fl_gan_lib.data import ImageDataset, from_uint8
 from fl_gan_lib.datasets import check_target, training_and_test
+from fl_gan_lib.guards import check_images
 from fl_gan_lib.imports import torchvision_that_fits
 from fl_gan_lib.judge import Judge, load_judge
 
@@ -25,7 +26,9 @@ Dataset = str | tuple[ImageDataset, ImageDataset]  # a name, or a training and a
 
 @torch.no_grad()
 def accuracy(model: nn.Module, dataset: ImageDataset) -> float:
-    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1."""
+    """The share of images in `dataset` whose largest logit is that of their label, from 0 to 1; at least one image."""
+    if not len(dataset):
+        raise ValueError("dataset is empty: an accuracy needs at least one image")
     model.eval()
     dataset = dataset.to(next(model.parameters()).device)
     correct = sum(
@@ -53,7 +56,7 @@ def explain_unmeasured(num_held_out: int) -> str:
     """
     if num_held_out >= MIN_HELD_OUT:
         return ""
-    return f"{num_held_out} held-out images of the target are too few: it takes {MIN_HELD_OUT}"
+    return f"{num_held_out} held-out images of the target are too few: at least {MIN_HELD_OUT} are needed"
 
 
 def frechet_distance(features: Tensor, other: Tensor) -> float:
@@ -125,7 +128,7 @@ class Yardsticks:
 
 
 def yardsticks(target: str | int, dataset: Dataset) -> Yardsticks:
-    """The `Yardsticks` of a class of a data set; where it has a name they are measured once, and kept in memory."""
+    """The `Yardsticks` of a class. For a data set that has a name they are measured once and kept in memory."""
     label = check_target(target, dataset)
     return _named_yardsticks(label, dataset) if isinstance(dataset, str) else _measure_yardsticks(label, dataset)
 
@@ -137,10 +140,11 @@ def _named_yardsticks(label: int, dataset: str) -> Yardsticks:
 
 def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
     train, test = training_and_test(dataset)
+    train, test = train.to(torch.device("cpu")), test.to(torch.device("cpu"))
     judge = load_judge(train)
     reference = _reference_images(train, test, label)
     features = _features(judge, reference)
-    members, held_out = train.images_of(label).flatten(1), test.images_of(label).flatten(1)
+    members, held_out = (part.images[part.labels == label].flatten(1) for part in (train, test))
     halves = other = math.nan
     if not explain_unmeasured(len(held_out)):
         rng = torch.Generator().manual_seed(0)
@@ -184,16 +188,19 @@ def evaluate_samples(
         as many held-out images. Near 1 the class was learned; if every sample were a copy of a training image, it would
         be about 0.75 on mnist-5k and 0.83 on mnist (a copy is the nearest in one of the equal shares only).
         NaN stands for "not measured": all but recognition and diversity, where there are fewer than 50 held-out images
-        of the class; gap closed and `frechet_real`, where there are fewer than 100 samples.
+        of the class; gap closed and `frechet_real`, where there are fewer than 100 samples; gap closed, where the other
+        class's images are no farther than real ones.
 
     Raises:
         ValueError: the samples have another shape or type, or are too few; there is no such class or data set.
     """
+    if members is not None:
+        check_images(members)
     return measure(samples, yardsticks(target, dataset), members)
 
 
 def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None) -> dict[str, float]:
-    """`evaluate_samples`, with yardsticks that are there already."""
+    """Like `evaluate_samples`, with yardsticks that were measured before."""
     samples = np.asarray(samples)
     side = round(real.held_out.shape[1] ** 0.5)
     if samples.dtype != np.uint8 or samples.ndim != 3 or samples.shape[1:] != (side, side) or len(samples) < 2:
@@ -201,6 +208,8 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
             f"samples must be uint8 of shape (n, {side}, {side}) with n >= 2, and are {samples.dtype} of shape "
             f"{samples.shape}: to_uint8 makes them of images in [-1, 1]"
         )
+    if members is not None and (not len(members) or members.shape[-1] != side):
+        raise ValueError(f"members are of shape {tuple(members.shape)}: they must be (m, 1, {side}, {side}), m >= 1")
     images = from_uint8(samples)
     features = _features(real.judge, images)
     distance = nearest = gap = math.nan
@@ -215,7 +224,8 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
         "frechet_distance": distance,
         "frechet_real": nearest,
         "frechet_other": real.other,
-        "gap_closed": 1 - (distance - nearest) / (real.other - nearest),
+        # Where another class's images are no farther than real ones, there is no gap to close.
+        "gap_closed": 1 - (distance - nearest) / (real.other - nearest) if real.other > nearest else math.nan,
         "diversity": _pairwise_distance(images.flatten(1)) / (real.pixel_distance or math.nan),
         "membership_gap": gap,
     }
@@ -223,8 +233,8 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
 
 def _reference_images(train: ImageDataset, test: ImageDataset, label: int) -> Tensor:
     # The Fréchet distance is biased upwards when images are few: the 100 held-out ones of mnist-5k are not enough.
-    held_out = test.images_of(label)
-    return held_out if len(held_out) >= 500 else torch.cat([train.images_of(label), held_out])
+    members, held_out = (part.images[part.labels == label] for part in (train, test))
+    return held_out if len(held_out) >= 500 else torch.cat([members, held_out])
 
 
 def _features(judge: Judge, images: Tensor) -> Tensor:

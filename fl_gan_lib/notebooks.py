@@ -55,6 +55,7 @@ def run_attack_notebook(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
+    from fl_gan_lib.arguments import check_seed
     from fl_gan_lib.attack import check_rounds
     from fl_gan_lib.data import ImageDataset
     from fl_gan_lib.datasets import check_target, describe_dataset
@@ -64,7 +65,7 @@ def run_attack_notebook(
         raise ValueError("no target: name the class that the attacker lacks and wants")
     label = check_target("3" if target is None else target, images)
     name = (images[0].classes if data else describe_dataset(dataset)[0])[label]
-    check_rounds(rounds)
+    check_rounds(rounds), check_seed(seed)
     folder = Path(out).expanduser().resolve()
     picture = Path(pictures or folder).expanduser().resolve() / f"comparison_{name}.png"
     for each in (folder, picture.parent):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from torch import Tensor
 
-from fl_gan_lib.arguments import real_number, whole_number
+from fl_gan_lib.arguments import check_seed, real_number, whole_number
 
 
 def partition_iid(labels: np.ndarray | Tensor, num_clients: int, *, seed: int = 0) -> list[np.ndarray]:
@@ -199,7 +199,7 @@ def _check_partition(labels: np.ndarray | Tensor, num_clients: int, seed: int) -
     if not len(labels):
         raise ValueError("there are no labels: there is nothing to deal out")
     num_clients = whole_number("num_clients", num_clients, 1, len(labels), why="(the samples: each client needs one)")
-    return labels, num_clients, whole_number("seed", seed, 0)
+    return labels, num_clients, check_seed(seed)
 
 
 def _collect(shares: list[list[np.ndarray]]) -> list[np.ndarray]:

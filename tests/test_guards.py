@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -13,10 +14,12 @@ from torch.utils._pytree import tree_leaves
 
 from fl_gan_lib import run_attack
 from fl_gan_lib.attack import GANAttacker, build_federation
-from fl_gan_lib.data import ImageDataset
+from fl_gan_lib.data import ImageDataset, from_uint8, to_uint8
 from fl_gan_lib.defences import ClipAndNoise, KeepLargest, PrivateMean, TrimmedMean
-from fl_gan_lib.federation import Client, Update, federate
+from fl_gan_lib.federation import Client, Update, fedavg, federate
+from fl_gan_lib.metrics import evaluate_samples, measure, yardsticks
 from fl_gan_lib.models import Classifier, Generator
+from fl_gan_lib.studies.baselines import run_oracle
 
 
 def with_batch_norm() -> nn.Sequential:
@@ -212,12 +215,28 @@ class Hasty(Client):
 Hasty.__qualname__ = "Patient"  # as when a cell is edited and run again
 
 
+class Loud(Client):
+    steps = 2
+
+    def train_locally(self, dataset):
+        self.local_steps = self.steps
+        return super().train_locally(dataset)
+
+
+class Louder(Loud):
+    steps = 3
+
+
+Louder.__qualname__ = "Loud"
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [
         ({"make_honest": lambda data, **options: Client(data, local_steps=2, **options)}, {}),
         ({"make_honest": local_client(2)}, {"make_honest": local_client(3)}),
         ({"make_honest": Patient}, {"make_honest": Hasty}),
+        ({"make_honest": Loud}, {"make_honest": Louder}),
         ({"make_honest": partial(Client, local_steps=2)}, {"make_honest": partial(Client, local_steps=3)}),
         (
             {"aggregate": lambda updates, state: updates[0].state},
@@ -278,3 +297,76 @@ def test_networks_and_an_attack_take_any_side(side):
     assert model(pictures).shape == (40, 5) and clients[-1].fake_label == 4
     layers = [*model, *Generator(side)]
     assert sum(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in layers) == (6 if side >= 48 else 4)
+
+
+@pytest.mark.parametrize("names", [("1", "2", "3"), ("2", "0", "1"), ("10", "b", "0")])
+def test_classes_that_are_called_by_numbers_are_not_confused(names):
+    labels = torch.arange(60) % 3
+    noise = torch.rand(60, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2
+    pair = ImageDataset(noise + labels.view(-1, 1, 1, 1) * 0.8 - 1, labels, names).split()
+    for number, name in enumerate(names):
+        record = run_attack(name, dataset=pair, rounds=1, num_frames=1, progress=False)
+        oracle = run_oracle(name, dataset=pair, rounds=1, num_frames=1, progress=False)
+        own = to_uint8(pair[0].images_of(name))
+        for each in (record, oracle):
+            assert each.target == number and each.target_name == name
+            assert np.array_equal(each.private_samples, own[:10])
+        assert yardsticks(name, pair).target == number
+        assert torch.equal(yardsticks(name, pair).members, pair[0].images[pair[0].labels == number].flatten(1))
+        assert evaluate_samples(own, name, dataset=pair)["recognition"] == 1
+
+
+def test_a_client_is_not_there_twice(tiny_dataset):
+    with pytest.raises(ValueError, match=r"a client is there twice: make each one anew"):
+        federate(Classifier(), [Client(tiny_dataset)] * 2, num_rounds=1)
+
+
+@pytest.mark.parametrize("change", [lambda change: change[1:], lambda change: [tensor.mean() for tensor in change]])
+def test_what_protect_returns_has_the_shapes_that_it_was_given(tiny_dataset, change):
+    with pytest.raises(ValueError, match="protect returned differs from the parameters"):
+        Client(tiny_dataset, local_steps=1, protect=change).fit(Classifier(), 1)
+
+
+@pytest.mark.parametrize("examples", [0, -1, np.nan, np.inf, True, 0.5, "3", None])
+def test_an_average_needs_numbers_of_examples(examples):
+    with pytest.raises(ValueError, match="num_examples of update 1 is"):
+        fedavg([Update({"w": torch.ones(2)}, 1), Update({"w": torch.ones(2)}, examples)])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (torch.full((3, 1, 28, 28), 255.0), "values from 255 to 255"),
+        (torch.zeros(3, 1, 16, 16), r"members are of shape \(3, 1, 16, 16\)"),
+        (torch.zeros(0, 1, 28, 28), r"members are of shape \(0, 1, 28, 28\)"),
+        (np.zeros((3, 1, 28, 28)), "type ndarray"),
+    ],
+)
+def test_members_are_images_of_the_victims(members, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_samples(np.zeros((5, 28, 28), np.uint8), 3, members=members)
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((2, 16, 16)), np.zeros((2, 1, 16, 16), np.uint8), [[1]], torch.zeros(2, 16, 16)]
+)
+def test_grey_values_are_bytes(pixels):
+    with pytest.raises(ValueError, match=r"pixels are .*: they must be grey values, uint8 of shape"):
+        from_uint8(pixels)
+
+
+def test_bytes_are_no_mask_and_no_indices(tiny_dataset):
+    for marked in ((tiny_dataset.labels == 3).to(torch.uint8), (tiny_dataset.labels == 3).numpy().astype(np.uint8)):
+        with pytest.raises(ValueError, match=r"indices are torch.uint8 of shape \(100,\): give whole numbers"):
+            tiny_dataset.subset(marked)
+    assert tiny_dataset.subset(np.array([3], np.uint16)).labels.tolist() == [3]
+
+
+def test_of_two_classes_that_look_alike_no_gap_is_measured():
+    labels = torch.arange(240) % 2
+    alike = ImageDataset(
+        torch.rand(240, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1, labels, ("a", "b")
+    )
+    real = yardsticks("a", alike.split(0.5))
+    scores = measure(to_uint8(alike.images_of("a")), replace(real, other=real.real_distance(120)))
+    assert np.isnan(scores["gap_closed"]) and scores["frechet_distance"] >= 0

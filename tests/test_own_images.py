@@ -40,7 +40,7 @@ def test_a_folder_of_forty_drawings_is_attacked_and_ends_as_digits_do(drawings, 
     assert (out / "comparison_house.png").exists() and (out / "03_gan_attack_house.ipynb").exists()
     first, *_, last = answer.stdout.strip().splitlines()[-4:]
     assert first.startswith("Not judged: what the class house looks like") and last.startswith("Look at: ")
-    assert "3 held-out images of the target are too few: it takes 50" in answer.stdout
+    assert "3 held-out images of the target are too few: at least 50 are needed" in answer.stdout
     assert not (out / "unfinished_house.ipynb").exists() and not (ROOT / "img" / "comparison_house.png").exists()
     shorter = subprocess.run([*command, "ROUNDS=2"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8")
     assert shorter.returncode and "is a record of 3 rounds, and this run would end after 2" in shorter.stderr

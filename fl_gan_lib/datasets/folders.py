@@ -49,10 +49,11 @@ def read_folder(path: str | Path, *, side: int = 28) -> tuple[np.ndarray, np.nda
         raise ValueError(
             f"{folder} has {found}: at least two classes are needed, each in a sub-folder that has its name"
         )
+    classes = check_class_names([sub_folder.name for sub_folder in sub_folders])
     files = [(file, label) for label, sub_folder in enumerate(sub_folders) for file in _images_in(sub_folder)]
     pixels = [_read_image(file, side) for file, _ in tqdm(files, "images", unit="image", leave=False, delay=2)]
     labels = np.array([label for _, label in files], dtype=np.int64)
-    return np.stack(pixels), labels, check_class_names([sub_folder.name for sub_folder in sub_folders])
+    return np.stack(pixels), labels, classes
 
 
 def _images_in(sub_folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ function mount(el, firstRun, model) {
   const names = model ? model.get("names") : [firstRun.name];
   const { classes } = runs[0];
   const recorded = Object.keys(runs[0].targets).filter((target) => !runs[0].targets[target].missing);
-  const state = { target: recorded.includes("3") ? "3" : (recorded[0] ?? "0"), run: runs[0].name, beside: "", index: Infinity };
+  const state = { target: classes[3] === "3" && recorded.includes("3") ? "3" : (recorded[0] ?? "0"), run: runs[0].name, beside: "", index: Infinity };
   let timer = null;
 
   const root = add(el, "div", { class: "fl-gan" });

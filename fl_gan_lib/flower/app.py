@@ -302,7 +302,7 @@ def _record(run: RunConfig, now: ConfigRecord, context: Context, model: nn.Modul
     _, test = load_dataset(run.dataset)
     config = {"kind": "attack", "engine": "flower"} | asdict(run) | {"classes": list(test.classes)}
     del config["output"], config["wait"]
-    private = torch.cat([each.dataset.images_of(run.target) for each in honest])
+    private = torch.cat([each.dataset.images_of(run.target_name) for each in honest])
     recorder = Recorder(config, private, num_frames=run.frames)
     recorder.resume(_past(run, now["round"], context, config))
     recorder.take(attacker.generator, dict(now) | accuracies(model, test, run.target))

@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,8 @@ def describe(value: Any) -> Any:
     """An option of a run as it goes into a record: numbers and texts as they are, the rest in words.
 
     The words are the same in each process. They differ where something else would be computed: with other arguments,
-    and, for functions and classes from outside this library, with other code.
+    and, for functions and classes from outside this library, with other code, defaults, class attributes, or numbers,
+    texts and functions of their module. What lies deeper (in a list of their module, say) is not looked at.
     """
     if isinstance(value, np.generic) or (isinstance(value, Tensor | np.ndarray) and value.ndim == 0):
         value = value.item()
@@ -73,17 +74,35 @@ def _words(value: Any, depth: int) -> str:
 
 def _name(value: FunctionType | type, depth: int) -> str:
     """The name of a function or class; with a hash of its code, unless it is this library's."""
-    if str(value.__module__).partition(".")[0] in ("fl_gan_lib", "builtins", "torch"):
+    if _is_known(value):
         return value.__qualname__
-    functions = [value] if isinstance(value, FunctionType) else vars(value).values()
-    code = [_code(function, depth) for function in functions if isinstance(function, FunctionType)]
+    code = _code(value, depth) if isinstance(value, FunctionType) else _class_code(value, depth)
     return f"{value.__qualname__} [code {hashlib.sha256(repr(code).encode()).hexdigest()[:8]}]"
 
 
+def _is_known(value: FunctionType | type) -> bool:
+    return str(value.__module__).partition(".")[0] in ("fl_gan_lib", "builtins", "torch", "numpy")
+
+
+def _class_code(value: type, depth: int) -> list[str]:
+    """What a class and its bases define: methods, and attributes."""
+    parts = []
+    for base in (base for base in value.__mro__ if not _is_known(base)):
+        for name, part in vars(base).items():
+            function = getattr(part, "fget", getattr(part, "__func__", part))
+            if isinstance(function, FunctionType):
+                parts.append(f"{name}: {_code(function, depth)}")
+            elif not name.startswith("__"):
+                parts.append(f"{name}: {_words(part, depth)}")
+    return parts
+
+
 def _code(function: FunctionType, depth: int) -> list[str]:
-    """What a function does, with its defaults and what it has taken from the function around it."""
-    taken = [cell.cell_contents for cell in function.__closure__ or ()]
-    known = (function.__defaults__, function.__kwdefaults__, taken)
+    """What a function does, with its defaults, what it has taken from around it, and what it reads of its module."""
+    cells = [cell for cell in function.__closure__ or () if cell != CellType()]
+    read = {name: function.__globals__.get(name) for name in function.__code__.co_names}
+    read = {name: part for name, part in read.items() if isinstance(part, int | float | str | FunctionType | type)}
+    known = (function.__defaults__, function.__kwdefaults__, [cell.cell_contents for cell in cells], read)
     return [_instructions(function.__code__), *(_words(part, depth) for part in known)]
 
 

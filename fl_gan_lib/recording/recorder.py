@@ -132,18 +132,19 @@ class Recorder:
         if not self._snapshots:
             return None
         rows, frames, judged = zip(*self._snapshots, strict=True)
+        reason = {"not_measured": self._yardsticks.unmeasured} if self._yardsticks.unmeasured else {}
         return AttackRecord(
             samples=np.stack(frames),
             final_samples=judged[-1],
             private_samples=to_uint8(self._private[:10]),
             rounds=np.array([row["round"] for row in rows]),
             metrics=pd.DataFrame(rows),
-            config=self.config | {"threads": torch.get_num_threads(), "torch": torch.__version__},
+            config=self.config | reason | {"threads": torch.get_num_threads(), "torch": torch.__version__},
         )
 
     @cached_property
     def _yardsticks(self) -> Yardsticks:
-        return yardsticks(self.config["target"], self.dataset)
+        return yardsticks(class_names(self.config)[self.config["target"]], self.dataset)
 
     def _fresh_latents(self) -> Tensor:
         return torch.randn(NUM_JUDGED, LATENT_DIM, generator=self._random)

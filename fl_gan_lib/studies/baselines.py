@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.arguments import truth, whole_number
+from fl_gan_lib.arguments import check_seed, truth, whole_number
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, pick_device
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Client, Round, federate
-from fl_gan_lib.metrics import Dataset, explain_unmeasured
+from fl_gan_lib.metrics import Dataset
 from fl_gan_lib.models import BATCH_SIZE, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.recording.identity import describe_data
 from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
@@ -88,10 +88,10 @@ def run_oracle(
     after each (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss). Arguments, result and errors are
     those of `run_attack`.
     """
-    label, seed, progress = check_target(target, dataset), whole_number("seed", seed, 0), truth("progress", progress)
+    label, seed, progress = check_target(target, dataset), check_seed(seed), truth("progress", progress)
     rounds = count_active_rounds(check_rounds(rounds))
-    train, test = training_and_test(dataset)
-    private = train.images_of(label).to(pick_device(device))
+    train, _ = training_and_test(dataset)
+    private = train.images_of(train.classes[label]).to(pick_device(device))
     if not len(private):
         raise ValueError(f"there is no training image of {target}: give some, or choose another target")
     with torch.random.fork_rng():
@@ -101,8 +101,7 @@ def run_oracle(
         generator.to(private.device)
     config = {"kind": "oracle", "target": label, **describe_data(dataset, train.classes)}
     config |= {"rounds": rounds, "seed": seed, "device": str(private.device)}
-    if reason := explain_unmeasured(int((test.labels == label).sum())):
-        config["not_measured"] = reason
+    num_frames = whole_number("num_frames", num_frames, 0)
     recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames)
     trained = _gan_rounds(discriminator, generator, private, (label, len(train.classes)), rounds, seed)
     nothing = {"accuracy": float("nan"), "target_accuracy": float("nan")}  # there is no federation to measure

@@ -17,7 +17,7 @@ from fl_gan_lib.data import to_uint8
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import federate
 from fl_gan_lib.metrics import accuracy, evaluate_samples
-from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.records import AttackRecord, record_path, rounds_reached
 from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
 from fl_gan_lib.studies.sweep import Job, Result, sweep
 
@@ -43,7 +43,9 @@ def oracle_job(target: int, seed: int, *, num_frames: int = 12, folder: Path | N
 
 def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
     if folder is not None:
-        record.save(record_path(folder, record.target_name, kind))
+        path = record_path(folder, record.target_name, kind)
+        if rounds_reached(path) <= record.rounds[-1]:  # a quick look leaves the whole run's record as it is
+            record.save(path)
     return record.metrics, record.samples[-1, :10]
 
 

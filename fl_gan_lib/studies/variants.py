@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fl_gan_lib.arguments import check_side
 from fl_gan_lib.attack import GANAttacker
 from fl_gan_lib.defences import PartialDownloadClient
 from fl_gan_lib.federation import Update
@@ -24,7 +25,7 @@ class LeakyClassifier(nn.Sequential):
     """
 
     def __init__(self, num_outputs: int = 11, *, side: int = 28) -> None:
-        quarter = side // 4
+        quarter = check_side(side) // 4
         super().__init__(  # shapes in the comments are those of 28 x 28
             nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
             nn.LeakyReLU(0.2),
@@ -52,7 +53,7 @@ class MLPGenerator(nn.Sequential):
             nn.LeakyReLU(0.2),
             nn.Linear(512, 1024),
             nn.LeakyReLU(0.2),
-            nn.Linear(1024, side * side),
+            nn.Linear(1024, check_side(side) ** 2),
             nn.Tanh(),
             nn.Unflatten(1, (1, side, side)),
         )
@@ -106,8 +107,9 @@ class HedgingAttacker(GANAttacker):
 
 
 def _log_real(logits: Tensor, fake_label: int) -> Tensor:
-    """Mean log-probability of any class but "fake", which comes last."""
-    return (logits[:, :fake_label].logsumexp(1) - logits.logsumexp(1)).mean()
+    """Mean log-probability of any class but the one that fakes are called."""
+    others = [label for label in range(logits.shape[1]) if label != fake_label]
+    return (logits[:, others].logsumexp(1) - logits.logsumexp(1)).mean()
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
