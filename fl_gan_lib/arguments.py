@@ -67,6 +67,12 @@ def truth(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_function(name: str, value: Any, *, what: str = "a function") -> None:
+    """Raise a ValueError unless `value` can be called, or is None."""
+    if value is not None and not callable(value):
+        raise ValueError(f"{name} is {value!r:.80}: it must be {what}, or left out")
+
+
 def check_seed(seed: Any) -> int:
     """A seed that NumPy and torch both take; raises a ValueError unless it is from 0 to 2**63 - 1."""
     return whole_number("seed", seed, 0, 2**63 - 1)

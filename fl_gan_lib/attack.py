@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fl_gan_lib.arguments import check_seed, real_number, truth, whole_number
+from fl_gan_lib.arguments import check_function, check_seed, real_number, truth, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Aggregate, Client, Update, federate
@@ -21,6 +21,7 @@ from fl_gan_lib.metrics import accuracies
 from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.checkpoints import Checkpoint
+from fl_gan_lib.recording.faults import stop_at_first_faults
 from fl_gan_lib.recording.identity import describe, describe_data
 from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
@@ -82,7 +83,8 @@ class GANAttacker(Client):
             raise ValueError(f"the fakes cannot be called {self.fake_label}, the target: choose another fake_label")
         self.inject = truth("inject", inject)
         self.generator_steps = whole_number("generator_steps", generator_steps, 1)
-        self.num_fakes = round(real_number("fakes_per_image", fakes_per_image, least=0) * len(dataset))
+        fakes_per_image = real_number("fakes_per_image", fakes_per_image, least=0)
+        self.num_fakes = max(round(fakes_per_image * len(dataset)), 1 if fakes_per_image else 0)
         self.active_rounds = count_active_rounds(whole_number("num_rounds", num_rounds, 1))
         make_generator = make_generator or partial(Generator, dataset.side)
         self.generator = AveragedGenerator(self.active_rounds * self.generator_steps, make_model=make_generator)
@@ -235,13 +237,17 @@ def run_attack(
 
     Raises:
         ValueError: an argument is out of range, or `path` has an unfinished run with other arguments, or a damaged one,
-            or a record that reaches further than this run would; nothing has been trained yet.
+            or something else than a shorter record of the same run; nothing has been trained yet. Or a client fails
+            in the first round: then it has a mistake in it.
         OSError: nothing can be written where `path` is; nothing has been trained yet. When that happens later (a full
             disk) there is a warning, and the run goes on.
         FederationError: in a round, no client has sent an update that can be used.
     """
     rounds, seed, inject = check_rounds(rounds), check_seed(seed), truth("inject", inject)
     progress, num_frames = truth("progress", progress), whole_number("num_frames", num_frames, 0)
+    makers = {name: value for name, value in options.items() if name.startswith("make_")}
+    for name, value in ({"aggregate": aggregate, "watch": watch} | makers).items():
+        check_function(name, value)
     label = check_target(target, dataset)
     train, test = training_and_test(dataset)
     options["num_honest"] = num_honest
@@ -260,6 +266,7 @@ def run_attack(
     checkpoint = nullcontext() if path is None else Checkpoint(path, identity, model, clients, recorder)
     with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)
+        trained = stop_at_first_faults(trained)
         evaluate = partial(accuracies, model, test, label)
         for number, record in record_rounds(trained, recorder, attacker.generator, evaluate, progress=progress):
             if path is not None:

@@ -49,6 +49,10 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.classes[:12]) + ", ..." * (len(self.classes) > 12)
+        return f"ImageDataset({len(self)} images, {self.side} x {self.side}, {len(self.classes)} classes: {names})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageDataset):
             return NotImplemented

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.arguments import check_seed, real_number, whole_number
+from fl_gan_lib.arguments import check_function, check_seed, real_number, whole_number
 from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.guards import check_clients, check_outputs, check_state, count_outputs
 from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
@@ -92,6 +92,7 @@ class Client:
         self.local_steps = whole_number("local_steps", local_steps, 1)
         self.batch_size = whole_number("batch_size", batch_size, 1)
         self.learning_rate = real_number("learning_rate", learning_rate, above=0)
+        check_function("protect", protect)
         self.protect = protect
         self.model: nn.Module | None = None
         self.optimizer: torch.optim.Optimizer | None = None
@@ -256,6 +257,7 @@ def federate(
     num_drawn = len(clients) if clients_per_round is None else clients_per_round
     num_drawn = whole_number("clients_per_round", num_drawn, 1, len(clients), why="(all clients)")
     seed = check_seed(seed)
+    check_function("aggregate", aggregate), check_function("evaluate", evaluate)
     check_clients(model, clients, rounds_done)
     if hasattr(aggregate, "check_model"):
         aggregate.check_model(model)

@@ -18,8 +18,8 @@ from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.recording import files
 from fl_gan_lib.recording.identity import digest
 
-# How a judge is trained. Raise the version when `_train_judge` changes: older judges are then trained again. An epoch
-# has some steps, and there are at least two epochs: 12 on mnist-5k.
+# How a judge is trained. Raise the version when `_train_judge` changes: older judges are then trained again. There are
+# about so many steps in all, in 2 to 150 epochs: in 12 on mnist-5k.
 JUDGE_RECIPE = {"version": 2, "steps": 750, "batch_size": 64, "max_learning_rate": 4e-3, "seed": 0}
 
 
@@ -116,7 +116,7 @@ def _judge_file(key: str, judge: Judge) -> Path:
 def _train_judge(train: ImageDataset) -> Judge:
     batch_size = min(JUDGE_RECIPE["batch_size"], len(train))
     steps = len(train) // batch_size  # an epoch
-    epochs = max(2, round(JUDGE_RECIPE["steps"] / steps))
+    epochs = min(max(2, round(JUDGE_RECIPE["steps"] / steps)), 150)
     with torch.random.fork_rng():
         torch.manual_seed(JUDGE_RECIPE["seed"])
         judge = Judge(len(train.classes), train.side)

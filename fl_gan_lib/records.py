@@ -42,6 +42,10 @@ class AttackRecord:
     metrics: pd.DataFrame
     config: dict[str, Any]
 
+    def __repr__(self) -> str:
+        last, planned = self.rounds[-1], self.config["rounds"]
+        return f"AttackRecord({self.config['kind']} on {self.target_name}, round {last} of {planned})"
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AttackRecord):
             return NotImplemented

@@ -370,3 +370,59 @@ def test_of_two_classes_that_look_alike_no_gap_is_measured():
     real = yardsticks("a", alike.split(0.5))
     scores = measure(to_uint8(alike.images_of("a")), replace(real, other=real.real_distance(120)))
     assert np.isnan(scores["gap_closed"]) and scores["frechet_distance"] >= 0
+
+
+def test_nothing_but_a_record_of_the_same_run_is_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "attack_3.npz"
+    run = partial(run_attack, num_frames=1, progress=False, device="cpu", path=path)
+    run(3, rounds=1)
+    whole = path.read_bytes()
+    monkeypatch.setattr(Client, "fit", lambda *_: pytest.fail("training has begun"))
+    for target, options, message in (
+        (5, {}, "target is 3 there and 5 here"),
+        (3, {"seed": 1}, "seed is 0 there and 1 here"),
+        (3, {"inject": False}, "inject is True there and False here"),
+    ):
+        with pytest.raises(ValueError, match=f"is a record of another run .{message}.: give another path"):
+            run(target, rounds=2, **options)
+        assert path.read_bytes() == whole
+    np.savez(path, mine=np.arange(3))
+    whole = path.read_bytes()
+    with pytest.raises(ValueError, match="not a readable attack record"):
+        run(3, rounds=1)
+    assert path.read_bytes() == whole
+    path.unlink(), path.mkdir()
+    with pytest.raises(ValueError, match="cannot be read"):
+        run(3, rounds=1)
+    for wrong in ("", 5, ["a.npz"], True, tmp_path / "attack_3"):
+        with pytest.raises(ValueError, match=r"path is .* must (be the name of a file that ends|end) in \.npz"):
+            run_attack(3, rounds=1, progress=False, path=wrong)
+
+
+@pytest.mark.parametrize("name", ["aggregate", "watch", "make_model", "make_honest", "make_attacker"])
+@pytest.mark.parametrize("value", [5, "fedavg", [max]])
+def test_what_cannot_be_called_is_refused_before_any_training(name, value, monkeypatch):
+    monkeypatch.setattr(Client, "fit", lambda *_: pytest.fail("training has begun"))
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}: it must be a function")):
+        run_attack(3, rounds=1, progress=False, **{name: value})
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_client_with_a_mistake_in_it_ends_the_run_in_its_first_round():
+    class Unclamped(Client):
+        def train_locally(self, dataset):
+            return super().train_locally(ImageDataset(dataset.images * 2, dataset.labels, dataset.classes))
+
+    with pytest.raises(ValueError, match=r"round 1, client 0: images have values from -2 to 2.*mend the client"):
+        run_attack(3, rounds=3, progress=False, make_honest=Unclamped)
+
+
+def test_an_attacker_with_few_images_injects_at_least_one_fake(tiny_dataset):
+    few = tiny_dataset.subset([0, 1])
+    assert GANAttacker(few, 3, num_rounds=2).num_fakes == 1
+    assert GANAttacker(few, 3, num_rounds=2, fakes_per_image=0).num_fakes == 0
+
+
+def test_data_sets_and_records_are_shown_in_a_line(tiny_dataset, record):
+    assert repr(tiny_dataset) == "ImageDataset(100 images, 28 x 28, 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
+    assert repr(record) == "AttackRecord(attack on 3, round 5 of 5)"

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import escape
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -43,8 +44,9 @@ class Checkpoint:
         recorder: of the run.
 
     Raises:
-        ValueError: `path` does not end in .npz; or, on entering, there is a record that reaches further than this run
-            will, or an unfinished run with another config, or a damaged one, or another process is writing there.
+        ValueError: `path` does not end in .npz; or, on entering, there is a record of another run, or one that reaches
+            further than this run will, or a file that is no record, or an unfinished run with another config, or a
+            damaged one, or another process is writing there.
         OSError: on entering, nothing can be written there.
     """
 
@@ -56,6 +58,8 @@ class Checkpoint:
         clients: Sequence[Client],
         recorder: Recorder,
     ) -> None:
+        if not isinstance(path, str | PathLike):
+            raise ValueError(f"path is {path!r:.80}: it must be the name of a file that ends in .npz")
         self.path = Path(path).expanduser()
         if self.path.suffix != ".npz":
             raise ValueError(f"path is {path}: the name of a record must end in .npz")
@@ -74,12 +78,7 @@ class Checkpoint:
             message = f"another process is writing {self.path}: wait until it has ended, or give another path"
             raise ValueError(message) from None
         try:
-            reached, last = rounds_reached(self.path), self.config["rounds"]
-            if reached > last:
-                raise ValueError(
-                    f"{self.path} is a record of {reached} rounds, and this run would end after {last}: give another "
-                    "path, or delete the record"
-                )
+            self._check_record()
             for name in (self.path.name, self.unfinished.name):  # what a killed process has left half-written
                 for half_written in self.path.parent.glob(f".{escape(name)}.*.tmp"):
                     half_written.unlink(missing_ok=True)
@@ -100,6 +99,26 @@ class Checkpoint:
                 self._finish(record)
         finally:
             self._lock.release()
+
+    def _check_record(self) -> None:
+        """Raise a ValueError if this run would replace anything but a record of the same run, and no longer one."""
+        if not self.path.exists():
+            return
+        try:
+            config = AttackRecord.load(self.path).config
+        except ValueError as error:
+            raise ValueError(f"{error}; or give another path") from error
+        theirs = {name: value for name, value in config.items() if name in self.config and name != "rounds"}
+        if differences := _differences(theirs, {name: self.config[name] for name in theirs}):
+            raise ValueError(
+                f"{self.path} is a record of another run ({differences}): give another path, or delete the record"
+            )
+        reached, last = rounds_reached(self.path), self.config["rounds"]
+        if reached > last:
+            raise ValueError(
+                f"{self.path} is a record of {reached} rounds, and this run would end after {last}: give another "
+                "path, or delete the record"
+            )
 
     def save(self) -> None:
         """Write the state of the run, some 2 MB of file a client; an older one is replaced only by a complete one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from fl_gan_lib.federation import Update
+    from fl_gan_lib.federation import Round, Update
 
 # What a client may claim at the most. All of MNIST is 60,000 images; with a weight of a billion, one client would
 # decide the average.
@@ -53,6 +53,14 @@ def tolerated(faults: list[Fault], round: int, client: int) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a client is somebody else's code
         faults.append(Fault(round, client, str(error) if isinstance(error, ValueError) else repr(error)))
         warnings.warn(f"left out: {faults[-1]}", RuntimeWarning, stacklevel=3)
+
+
+def stop_at_first_faults(rounds: Iterable[Round]) -> Iterator[Round]:
+    """The same rounds; a ValueError if a client was left out of the first, which is a mistake and no accident."""
+    for round in rounds:
+        if round.number == 1 and round.faults:
+            raise ValueError(f"{round.faults[0]}: mend the client, and run it again")
+        yield round
 
 
 def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
