@@ -182,7 +182,9 @@ def test_krum_does_not_look_at_counters():
 @pytest.mark.parametrize("aggregate", [TrimmedMean(5, 1), coordinate_median(5), Krum(5, 1)])
 def test_a_robust_rule_takes_a_model_with_batch_norm(tiny_dataset, aggregate):
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 4), nn.BatchNorm1d(4), nn.Linear(4, 11))
-    (round,) = federate(model, [Client(tiny_dataset, local_steps=2)] * 5, num_rounds=1, aggregate=aggregate)
+    (round,) = federate(
+        model, [Client(tiny_dataset, local_steps=2) for _ in range(5)], num_rounds=1, aggregate=aggregate
+    )
     assert len(round.client_metrics) == 5
     assert model[2].num_batches_tracked.dtype == torch.int64 and model[2].num_batches_tracked > 0
     assert (model[2].running_var > 0).all()

@@ -163,7 +163,7 @@ def test_what_is_wrong_is_said_before_anything_is_trained(partitions, changes, m
 
 
 def test_a_node_without_images_takes_no_part():
-    with pytest.raises(RuntimeError, match="node 100: num_clients is 4001"):
+    with pytest.raises(RuntimeError, match="num_honest is 4000: it must be"):
         serve(range(4001), num_honest=4000)
 
 
