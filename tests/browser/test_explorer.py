@@ -302,7 +302,7 @@ def test_a_live_attack_shows_pictures_and_can_be_stopped(explorer, page, project
     expect(status).to_contain_text("Stopped: the record reaches round")
     explorer.root.get_by_label("run").select_option("live attack")
     explorer.slider.press("End")
-    record = AttackRecord.load(record_path(project / "out" / "live", 1))
+    record = AttackRecord.load(record_path(project / "out" / "live", 1, "live"))
     assert record.target == 1 and len(record.rounds) > 3 and record.rounds[-1] < 200
     assert_shows(explorer.first, record, len(record.rounds) - 1)
 
