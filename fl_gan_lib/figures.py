@@ -75,22 +75,55 @@ def plot_strips(strips: Mapping[str, np.ndarray], *, columns: int = 10, size: fl
     return finish(figure)
 
 
-def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int = 10) -> Figure:
-    """The attack in one picture: private images on top, and below them fakes, row by row through the rounds.
+def plot_comparison(record: AttackRecord, *, num_rounds: int = 6, columns: int = 8) -> Figure:
+    """The attack in one picture: fakes, row by row through the rounds, and apart from them private images.
 
     A column of fakes follows one latent vector. The rows are picked evenly among the recorded rounds; the first and
-    the last are always there.
+    the last are always there. The private images stand in a block of their own, as none of them belongs to a fake.
     """
     rows = np.unique(np.linspace(0, len(record.rounds) - 1, num_rounds).round().astype(int))
-    source = "the attacker's" if record.config["kind"] == "attack" else "the oracle's"
-    gaps = record.metrics["gap_closed"]
-    strips = {"private": record.private_samples}
-    for row in rows:
-        gap = "" if np.isnan(gaps.iloc[row]) else f"\ngap closed {gaps.iloc[row]:.2f}"
-        strips[f"round {record.rounds[row]}{gap}"] = record.samples[row]
-    name = record.target_name
-    title = f"Top row: the victim's private images of the class {name}\nBelow: {source} fakes, round by round"
-    return plot_strips(strips, columns=columns, title=title)
+    figure, (left, right) = plt.subplots(
+        1,
+        2,
+        figsize=(0.62 * (columns + 2) + 2.4, 0.62 * len(rows) + 0.6),
+        layout="constrained",
+        width_ratios=[columns, 2],
+    )
+    labels = [f"round {number}" for number in record.rounds[rows]]
+    for place, value in enumerate(record.metrics["probe"].iloc[rows]):
+        labels[place] += "" if np.isnan(value) else f"\nprobe {value:.2f}"
+    _draw_rows(left, [record.samples[row] for row in rows], columns, labels)
+    owner = "attacker" if record.config["kind"] == "attack" else "oracle"
+    left.set_title(f"what the {owner} draws: the class {record.target_name}", color=ATTACKER, loc="left", fontsize=11)
+    _draw_tiles(right, tile(record.private_samples, 2))
+    right.set_title("private images", color=VICTIM, fontsize=11)
+    right.set_anchor("N")
+    return finish(figure)
+
+
+def plot_side_by_side(
+    runs: Mapping[str, AttackRecord], *, rounds: Sequence[int] = (1, 5, 13, 32, 80, 200), columns: int = 5
+) -> Figure:
+    """Several runs beside each other: below each other what each draws after the same rounds.
+
+    Args:
+        runs: by name; a column of pictures follows one latent vector of its run.
+        rounds: that are shown; of a run that recorded another one, the nearest.
+        columns: fakes of each run.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(runs),
+        figsize=(0.5 * columns * len(runs) + 1.2, 0.5 * len(rounds) + 0.5),
+        layout="constrained",
+        squeeze=False,
+    )
+    for place, (axis, (name, record)) in enumerate(zip(axes[0], runs.items(), strict=True)):
+        rows = [int(np.abs(record.rounds - wanted).argmin()) for wanted in rounds]
+        labels = [f"round {wanted}" for wanted in rounds] if place == 0 else [""] * len(rows)
+        _draw_rows(axis, [record.samples[row] for row in rows], columns, labels)
+        axis.set_title(name, fontsize=11)
+    return finish(figure)
 
 
 def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
@@ -160,13 +193,11 @@ def draw_pictures(folder: Path, images: Path) -> None:
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
-    """The numbers over the rounds, a small plot each; a vertical line marks the recorded round `current`."""
-    names = {
-        "recognition": "recognition",
-        "gap_closed": "gap closed",
-        "diversity": "diversity",
-        "accuracy": "global accuracy",
-    }
+    """The numbers over the rounds, a small plot each; a vertical line marks the recorded round `current`.
+
+    Faint lines in the plot of the probe are its anchors: noise, another class and real images.
+    """
+    names = {"probe": "probe", "recognition": "recognition", "diversity": "diversity", "accuracy": "global accuracy"}
     figure, axes = plt.subplots(1, len(names), figsize=(11, 2.6), layout="constrained", sharex=True)
     for axis, (column, name) in zip(axes, names.items(), strict=True):
         colour = ANCHOR if column == "accuracy" else ATTACKER  # the model's, and that of the attacker's fakes
@@ -176,7 +207,12 @@ def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
             value = record.metrics.loc[record.metrics["round"] == current, column].item()
             axis.plot([current], [value], "o", color=colour, markersize=9)
             name = f"{name}: {value:.2f}"
-        axis.axhline(1, color="lightgrey", linewidth=1, zorder=0)
+        lines = record.anchors if column == "probe" else {"": 1}
+        for anchor, height in lines.items():
+            axis.axhline(height, color="lightgrey", linewidth=1, zorder=0)
+            if anchor != "another class":  # its line is near that of noise
+                side = "top" if height > 0.5 else "bottom"
+                axis.text(record.rounds[-1], height, f"{anchor} ", color=ANCHOR, fontsize=8, ha="right", va=side)
         axis.set(title=name, xlabel="round", ylim=(-0.05, 1.25 if column == "diversity" else 1.08))
     return finish(figure)
 
@@ -268,6 +304,8 @@ def plot_curves(
     rounds: Sequence[int] | None = None,
     colours: Mapping[str, str] | None = None,
     ylim: tuple[float, float] | None = None,
+    levels: Mapping[str, float] | None = None,
+    marks: Mapping[str, float] | None = None,
     title: str = "",
     ylabel: str = "test accuracy",
 ) -> Figure:
@@ -278,10 +316,20 @@ def plot_curves(
         rounds: where the values belong.
         colours: by name, those of the roles in `palette`; the other curves get colours that stand for no role.
         ylim: what part of the vertical axis is shown; by default all that the curves need.
+        levels: by name, heights of anchors, drawn as faint lines.
+        marks: by name, rounds at which something happens, drawn as vertical lines.
         title: above the plot.
         ylabel: of the vertical axis.
     """
     figure, axes = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
+    for name, height in (levels or {}).items():
+        axes.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
+        axes.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, va="bottom")
+    for name, place in (marks or {}).items():
+        axes.axvline(place, color=ANCHOR, linewidth=1, zorder=0)
+        axes.annotate(
+            f"{name} ", (place, 0.03), xycoords=("data", "axes fraction"), color=ANCHOR, fontsize=9, ha="right"
+        )
     spare = cycle(OTHERS)
     chosen = {name: (colours or {}).get(name) or next(spare) for name in curves}
     for (name, values), style in zip(curves.items(), cycle(("-", "--", "-.", ":")), strict=False):
@@ -324,6 +372,14 @@ def _common_rounds(records: Sequence[AttackRecord]) -> np.ndarray:
     if not same_rounds or any(first.samples.shape[-1] != other.samples.shape[-1] for other in others):
         raise ValueError("the records are of different rounds or sides: make them alike, or draw them one by one")
     return first.rounds
+
+
+def _draw_rows(axes: plt.Axes, rows: Sequence[np.ndarray], columns: int, labels: Sequence[str]) -> None:
+    """The first `columns` images of each row, (N, S, S), and a label at its left."""
+    _draw_tiles(axes, tile(np.concatenate([row[:columns] for row in rows]), columns))
+    side = rows[0].shape[-1]
+    axes.set_yticks([BORDER + side / 2 + (side + BORDER) * place for place in range(len(rows))], labels)
+    axes.tick_params(length=0)
 
 
 def _draw_tiles(axes: plt.Axes, canvas: np.ndarray) -> None:

@@ -32,7 +32,8 @@ class AttackRecord:
         metrics: one row per recorded round; the columns are those of `metrics.evaluate_samples`, and `round`,
             `seconds` (of training so far), `accuracy` (of the global model on the test set) and `target_accuracy` (on
             the test images of the target alone).
-        config: how the record was made: target, data set, seed, number of rounds and so on; JSON values only.
+        config: how the record was made: target, data set, seed, number of rounds and so on; JSON values only. Under
+            `probe_anchors`, by name, the probe's value for noise, for another class and for real images.
     """
 
     samples: np.ndarray
@@ -56,6 +57,11 @@ class AttackRecord:
     def target(self) -> int:
         """The number of the class that was attacked."""
         return int(self.config["target"])
+
+    @property
+    def anchors(self) -> dict[str, float]:
+        """By name, the probe's value for noise, for another class and for real images; empty if not measured."""
+        return self.config.get("probe_anchors", {})
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -104,26 +110,36 @@ class AttackRecord:
             if missing := ARRAYS.keys() - arrays.keys():
                 raise ValueError(f"it lacks {', '.join(sorted(missing))}")
             parts = {name: arrays[name] for name in ARRAYS}
-            record = cls(**parts, metrics=pd.DataFrame(text["metrics"]), config=text["config"])
+            metrics = pd.DataFrame(text["metrics"])
+            if "probe" not in metrics:
+                metrics["probe"] = np.nan  # of a time before there was one
+            record = cls(**parts, metrics=metrics, config=text["config"])
             check_record(record)
         except ValueError as error:
             raise ValueError(f"not a readable attack record ({error}): make it again") from error
         return record
 
 
+RECOGNISABLE = 0.8  # of the probe's value for real images
+
+
+def is_recognisable(record: AttackRecord) -> np.ndarray:
+    """In which recorded rounds the probe has 0.8 of its value for real images: bool (R,), nowhere if not measured."""
+    return (record.metrics["probe"] >= RECOGNISABLE * record.anchors.get("real images", np.nan)).to_numpy()
+
+
 def summarise(record: AttackRecord) -> str:
     """Three plain lines: what was recovered, if anything, how well, and how long it took."""
     last = record.metrics.iloc[-1]
-    recovered = bool(last["recognition"] >= 0.9 and last["gap_closed"] >= 0.6)
-    verdict, gap, look = "Recovered" if recovered else "Not recovered", f"{last['gap_closed']:.3f}", ""
-    if np.isnan(last["gap_closed"]):
-        reason = record.config.get("not_measured", "too few images")
-        verdict, gap, look = "Not judged", f"not measured ({reason})", " Look at the picture."
+    verdict, look = "Recovered" if is_recognisable(record)[-1] else "Not recovered", ""
+    probe = ", ".join([f"{last['probe']:.3f}", *(f"{name} {value:.3f}" for name, value in record.anchors.items())])
+    if np.isnan(last["probe"]) or not record.anchors:
+        reason = record.config.get("not_measured", "it is a record of an earlier version")
+        verdict, probe, look = "Not judged", f"not measured ({reason})", " Look at the picture."
     return (
         f"{verdict}: what the class {record.target_name} looks like, by a participant without a single image of it "
         f"({record.config['dataset']}, {record.rounds[-1]} rounds, seed {record.config['seed']}).{look}\n"
-        f"How well: recognition {last['recognition']:.3f}, gap closed {gap}, "
-        f"diversity {last['diversity']:.2f}; global accuracy {last['accuracy']:.3f}.\n"
+        f"How well: probe {probe}; diversity {last['diversity']:.2f}; global accuracy {last['accuracy']:.3f}.\n"
         f"How long: {last['seconds']:.0f} s of training."
     )
 

@@ -112,7 +112,8 @@ def record() -> AttackRecord:
         return rng.integers(0, 256, (*shape, 28, 28), dtype=np.uint8)
 
     rounds = np.array([1, 5])
-    columns = ("seconds", "accuracy", "recognition", "gap_closed", "diversity")
+    columns = ("seconds", "accuracy", "recognition", "probe", "diversity")
     metrics = pd.DataFrame({"round": rounds, **{name: [0.25, 0.75] for name in columns}})
     config = {"kind": "attack", "target": 3, "dataset": "mnist-5k", "rounds": 5, "seed": 0}
+    config |= {"probe_anchors": {"noise": 0.01, "another class": 0.05, "real images": 0.9}}
     return AttackRecord(images(2, 20), images(7), images(10), rounds, metrics, config)

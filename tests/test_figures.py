@@ -38,7 +38,7 @@ def test_comparison_puts_private_images_on_top_and_rounds_below(record):
         np.array_equal(image, tile(strip[:10], 10)) for image, strip in zip(shown[1:], record.samples, strict=True)
     )
     labels = [axis.texts[0].get_text() for axis in figure.axes]
-    assert labels == ["private", "round 1\ngap closed 0.25", "round 5\ngap closed 0.75"]
+    assert labels == ["private", "round 1\nprobe 0.25", "round 5\nprobe 0.75"]
 
 
 def of_class(record, target):
@@ -48,7 +48,7 @@ def of_class(record, target):
 
 def test_metrics_mark_the_current_round(record):
     figure = plot_metrics(record, current=5)
-    assert figure.axes[0].get_title() == "recognition: 0.75"
+    assert figure.axes[0].get_title() == "probe: 0.75"
 
 
 def test_records_of_different_rounds_are_not_drawn_as_one(record):
@@ -84,7 +84,7 @@ def test_strips_are_labelled_and_set_the_private_ones_off(record):
         lambda record: plot_images(record.private_samples, title="private"),
         lambda record: plot_emergence({3: record, 4: of_class(record, 4)}),
         lambda record: plot_partition([np.arange(5), np.arange(5, 10)], np.arange(10)),
-        lambda record: plot_spread({"a": [0.1, 0.2, 0.4], "b": [0.9]}, xlabel="gap closed"),
+        lambda record: plot_spread({"a": [0.1, 0.2, 0.4], "b": [0.9]}, xlabel="probe"),
         lambda record: plot_strips({"": record.private_samples[:3]}),
         lambda record: plot_curves({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
     ],

@@ -25,21 +25,24 @@ def test_records_then_pictures_then_summary(monkeypatch, tmp_path, capsys):
     run(monkeypatch, "summary", str(tmp_path / "attack_7.npz"))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["Not recovered", "How well", "How long"]
-    assert "recognition" in lines[1] and "gap closed" in lines[1] and "diversity" in lines[1]
+    assert all(word in lines[1] for word in ("probe", "noise 0.0", "real images 0.9", "diversity"))
 
 
 def test_the_summary_calls_a_readable_digit_recovered(record):
-    record.metrics["recognition"] = 1.0
     assert summarise(record).startswith("Recovered: what the class 3 looks like")
-    record.metrics["gap_closed"] = 0.5
+    record.metrics["probe"] = 0.71  # 0.8 of the real images' 0.9 is 0.72
     assert summarise(record).startswith("Not recovered")
+    record.metrics["probe"] = float("nan")
+    assert summarise(record).startswith("Not judged")
 
 
-def test_without_seeds_the_table_is_of_thirty_four_cases(monkeypatch):
-    cases = []
-    monkeypatch.setattr("fl_gan_lib.studies.table.compare_digits", lambda given, **_: cases.extend(given))
+def test_without_seeds_the_table_is_of_thirty_four_attacks(monkeypatch):
+    jobs = {}
+    monkeypatch.setattr("fl_gan_lib.studies.table.sweep", lambda given, *_, **__: jobs.update(given))
     run(monkeypatch, "table")
-    assert len(cases) == len(set(cases)) == 34 and (3, 4) in cases and (9, 3) in cases and (1, 3) not in cases
+    cases = {(digit, seed) for kind, digit, seed in jobs if kind == "attack"}
+    assert len(cases) == 34 and (3, 4) in cases and (9, 3) in cases and (1, 3) not in cases
+    assert sum(kind == "oracle" for kind, _, _ in jobs) == 30 and sum(kind == "passive" for kind, _, _ in jobs) == 10
 
 
 def test_the_anatomy_runs_the_named_settings(monkeypatch, tmp_path):

@@ -69,14 +69,14 @@ def test_where_held_out_images_are_few_the_record_says_what_is_not_measured(draw
     pair = ImageDataset.from_folder(drawings, side=16).split()
     record = run_attack("ring", dataset=pair, rounds=2, num_frames=1, progress=False, path=tmp_path / "attack_ring.npz")
     last = record.metrics.iloc[-1]
-    unmeasured = ["frechet_distance", "frechet_real", "gap_closed", "membership_gap", "target_accuracy"]
+    unmeasured = ["frechet_distance", "frechet_real", "probe", "copy_ratio", "target_accuracy"]
     assert last[unmeasured].isna().all() and last[["recognition", "diversity", "accuracy"]].notna().all()
     assert record.config["not_measured"].startswith("3 held-out images of the target are too few")
     assert record.samples.shape[2:] == (16, 16) and record.config["dataset"] == "own images"
     assert AttackRecord.load(tmp_path / "attack_ring.npz") == record
-    assert "gap closed not measured (3 held-out images" in summarise(record)
+    assert "probe not measured (3 held-out images" in summarise(record)
     plot_comparison(record).savefig(tmp_path / "picture.png")
-    assert "gap closed" not in plot_comparison(record).axes[1].texts[0].get_text()
+    assert "probe" not in plot_comparison(record).axes[1].texts[0].get_text()
 
 
 def test_images_of_ones_own_are_as_good_as_those_that_have_a_name():
@@ -149,4 +149,4 @@ def test_records_of_named_classes_are_found_in_a_folder(record, tmp_path):
 def test_faces_are_drawn_and_recorded_by_name(tmp_path):
     record = run_attack("s5", dataset="faces", rounds=1, num_frames=1, progress=False, path=tmp_path / "attack_s5.npz")
     assert record.target == 4 and record.target_name == "s5" and record.samples.shape[2:] == (32, 32)
-    assert len(record.private_samples) == 8 and record.metrics["gap_closed"].isna().all()
+    assert len(record.private_samples) == 8 and record.metrics["probe"].isna().all()

@@ -92,7 +92,7 @@ def records(draw):
         return draw(arrays_of.arrays(np.uint8, (*shape, 28, 28), elements=st.integers(0, 255), fill=st.just(0)))
 
     rounds = np.array(sorted(draw(st.sets(st.integers(1, 2**40), min_size=1, max_size=4))))
-    columns = {"seconds", "accuracy", "gap_closed", "diversity"} | draw(st.sets(st.text(max_size=5), max_size=2))
+    columns = {"seconds", "accuracy", "probe", "diversity"} | draw(st.sets(st.text(max_size=5), max_size=2))
     metrics = {name: draw(st.lists(numbers, min_size=len(rounds), max_size=len(rounds))) for name in sorted(columns)}
     metrics["recognition"] = draw(st.lists(st.floats(0, 1), min_size=len(rounds), max_size=len(rounds)))
     metrics["round"] = rounds
@@ -357,9 +357,7 @@ def test_a_record_survives_any_path_and_any_name_of_a_class(folder, name):
         final_samples=np.zeros((2, 16, 16), np.uint8),
         private_samples=np.zeros((1, 16, 16), np.uint8),
         rounds=np.array([1]),
-        metrics=pd.DataFrame(
-            [dict.fromkeys(("round", "seconds", "accuracy", "recognition", "gap_closed", "diversity"), 1)]
-        ),
+        metrics=pd.DataFrame([dict.fromkeys(("round", "seconds", "accuracy", "recognition", "probe", "diversity"), 1)]),
         config={"kind": "attack", "target": 1, "dataset": "d", "rounds": 1, "seed": 0, "classes": [name + "x", name]},
     )
     with tempfile.TemporaryDirectory() as root:

@@ -82,7 +82,7 @@ def test_a_pickle_is_refused(tmp_path):
         AttackRecord.load(path)
 
 
-METRICS = {name: [0.25, 0.75] for name in ("seconds", "accuracy", "recognition", "gap_closed", "diversity")}
+METRICS = {name: [0.25, 0.75] for name in ("seconds", "accuracy", "recognition", "probe", "diversity")}
 METRICS |= {"round": [1, 5]}
 
 
@@ -116,16 +116,16 @@ METRICS |= {"round": [1, 5]}
         ({"config seed": "0"}, "seed is '0'"),
         ({"config rounds": [[[]] * 1000]}, r"rounds is \[\[\[\].{1,80}, and not of type int"),
         ({"metrics": [METRICS]}, "config or its metrics are missing, or not by name"),
-        ({"metrics": {}}, "the metrics lack accuracy, diversity, gap_closed, recognition, round, seconds"),
-        ({"metrics gap_closed": [0.5]}, "the columns of the metrics are not of one length"),
+        ({"metrics": {}}, "the metrics lack accuracy, diversity, recognition, round, seconds"),
+        ({"metrics probe": [0.5]}, "the columns of the metrics are not of one length"),
         ({"metrics round": None}, "column 'round' of the metrics is not a number for each recorded round"),
-        ({"metrics gap_closed": 0.5}, "column 'gap_closed'"),
-        ({"metrics gap_closed": {"0": 0.5, "1": 0.5}}, "column 'gap_closed'"),
-        ({"metrics gap_closed": [[0.5], [0.5]]}, "column 'gap_closed'"),
-        ({"metrics gap_closed": [0.5, "0.5"]}, "column 'gap_closed'"),
-        ({"metrics gap_closed": [0.5, True]}, "column 'gap_closed'"),
-        ({"metrics gap_closed": [0.5, None]}, "column 'gap_closed'"),
-        ({"metrics gap_closed": [0.5, float("inf")]}, "column 'gap_closed'"),
+        ({"metrics probe": 0.5}, "column 'probe'"),
+        ({"metrics probe": {"0": 0.5, "1": 0.5}}, "column 'probe'"),
+        ({"metrics probe": [[0.5], [0.5]]}, "column 'probe'"),
+        ({"metrics probe": [0.5, "0.5"]}, "column 'probe'"),
+        ({"metrics probe": [0.5, True]}, "column 'probe'"),
+        ({"metrics probe": [0.5, None]}, "column 'probe'"),
+        ({"metrics probe": [0.5, float("inf")]}, "column 'probe'"),
         ({"metrics another": [10**400, 0]}, "column 'another'"),
         ({"metrics recognition": [0.5, 1.5]}, "column `recognition` of the metrics is not from 0 to 1"),
         ({"metrics recognition": [0.5, float("nan")]}, "column `recognition`"),

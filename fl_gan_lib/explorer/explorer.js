@@ -3,8 +3,8 @@
 // widget and, written into a page, the export without a kernel.
 
 const CHARTS = [
+  ["probe", "probe", 1.05],
   ["recognition", "recognition", 1.05],
-  ["gap_closed", "gap closed", 1.05],
   ["diversity", "diversity", 1.3],
   ["accuracy", "global accuracy", 1.05],
 ];

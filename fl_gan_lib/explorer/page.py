@@ -74,7 +74,7 @@ def run_of(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) ->
 
 def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
     """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
-    numbers = record.metrics[["recognition", "gap_closed", "diversity", "accuracy"]].round(4)
+    numbers = record.metrics[["probe", "recognition", "diversity", "accuracy"]].round(4)
     owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
     known = "drawn without a single image of it" if owner == "attacker's" else "drawn with the private images"
     return {
@@ -93,17 +93,16 @@ def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
 
 
 def describe(record: AttackRecord, frame: int) -> str:
-    """One sentence about a recorded round: what the judge makes of the fakes, in words."""
+    """A sentence or two about a recorded round: what the judge and the probe make of the fakes."""
     row = record.metrics.iloc[frame]
     number = len(record.final_samples)
-    gap = f"the gap to the real images is closed to {row['gap_closed']:.0%}"
-    if math.isnan(row["gap_closed"]):
-        gap = "the gap to the real images is not measured"
-    elif row["gap_closed"] <= 0:
-        gap = "the gap to the real images is not closed at all"
+    probe = "The probe is not measured."
+    if not math.isnan(row["probe"]):
+        real = f" (real images {record.anchors['real images']:.2f})" if record.anchors else ""
+        probe = f"The probe is at {row['probe']:.2f}{real}."
     return (
         f"Round {record.rounds[frame]}, class {record.target_name}: {round(row['recognition'] * number)} of {number} "
-        f"fakes are classified as {record.target_name}; {gap}."
+        f"fakes are classified as {record.target_name}. {probe}"
     )
 
 

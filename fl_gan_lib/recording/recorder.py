@@ -15,13 +15,12 @@ from tqdm.auto import tqdm
 
 from fl_gan_lib.data import to_uint8
 from fl_gan_lib.federation import Round
-from fl_gan_lib.metrics import Dataset, Yardsticks, measure, yardsticks
+from fl_gan_lib.metrics import NUM_JUDGED, Dataset, Yardsticks, measure, yardsticks
 from fl_gan_lib.models import LATENT_DIM, AveragedGenerator
 from fl_gan_lib.recording.validation import class_names
 from fl_gan_lib.records import AttackRecord
 
 NUM_SHOWN = 20
-NUM_JUDGED = 500
 
 
 def record_rounds(
@@ -55,10 +54,10 @@ def record_rounds(
             row = recorder.take(generator, {"round": round.number, "seconds": recorder.seconds} | evaluate())
             record = recorder.record()
             if progress:
-                gap = "" if np.isnan(row["gap_closed"]) else f"gap closed {row['gap_closed']:5.2f}  "
+                probe = "" if np.isnan(row["probe"]) else f"probe {row['probe']:.2f}  "
                 tqdm.write(
                     f"round {row['round']:>3}/{last}  {row['seconds']:4.0f} s  accuracy {row['accuracy']:.3f}  "
-                    f"recognition {row['recognition']:.2f}  {gap}diversity {row['diversity']:.2f}"
+                    f"{probe}recognition {row['recognition']:.2f}  diversity {row['diversity']:.2f}"
                 )
         yield round.number, record
 
@@ -132,14 +131,15 @@ class Recorder:
         if not self._snapshots:
             return None
         rows, frames, judged = zip(*self._snapshots, strict=True)
-        reason = {"not_measured": self._yardsticks.unmeasured} if self._yardsticks.unmeasured else {}
+        real = self._yardsticks
+        notes = {"not_measured": real.unmeasured} if real.unmeasured else {"probe_anchors": real.probe_anchors}
         return AttackRecord(
             samples=np.stack(frames),
             final_samples=judged[-1],
             private_samples=to_uint8(self._private[:10]),
             rounds=np.array([row["round"] for row in rows]),
             metrics=pd.DataFrame(rows),
-            config=self.config | reason | {"threads": torch.get_num_threads(), "torch": torch.__version__},
+            config=self.config | notes | {"threads": torch.get_num_threads(), "torch": torch.__version__},
         )
 
     @cached_property

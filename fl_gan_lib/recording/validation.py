@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VERSION = 1
 ARRAYS = {"samples": 4, "final_samples": 3, "private_samples": 3, "rounds": 1}
 # What the pictures, the explorer and the summary quote.
-COLUMNS = {"round", "seconds", "accuracy", "recognition", "gap_closed", "diversity"}
+COLUMNS = {"round", "seconds", "accuracy", "recognition", "diversity"}
 CONFIG = {"kind": str, "target": int, "dataset": str, "rounds": int, "seed": int}
 
 

@@ -32,6 +32,7 @@ from fl_gan_lib.figures import save_picture
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.partitions import partition_iid, split_participants
 from fl_gan_lib.recording import files
+from fl_gan_lib.records import AttackRecord, is_recognisable
 from fl_gan_lib.seeding import seeded
 from fl_gan_lib.studies.baselines import run_oracle
 from fl_gan_lib.studies.figures import plot_costs
@@ -278,11 +279,11 @@ def measure_attack(size: Size, original: Path | None = None) -> list[Row]:
     ready += "build_federation(load_dataset()[0], 3)"
     whole, first = [], []
     for _ in range(size.repeats):
-        metrics = run_attack(3, **options).metrics
-        seconds = _in_a_fresh_python(ready)["seconds"] + _seconds_to_first_digit(metrics)
+        record = run_attack(3, **options)
+        seconds = _in_a_fresh_python(ready)["seconds"] + _seconds_to_first_digit(record)
         first.append({"attack": seconds} | ({"original script, whole run": _script(original)} if original else {}))
         oracle = run_oracle(3, **options).metrics
-        whole.append({"attack": metrics["seconds"].iloc[-1], "oracle": oracle["seconds"].iloc[-1]})
+        whole.append({"attack": record.metrics["seconds"].iloc[-1], "oracle": oracle["seconds"].iloc[-1]})
     what = "the first recognisable digit, from nothing"
     if original is None:
         row = _absolute(what, [run["attack"] for run in first], "s") | {"note": "no original script was given"}
@@ -291,10 +292,9 @@ def measure_attack(size: Size, original: Path | None = None) -> list[Row]:
     return [_row("the whole attack, training", pd.DataFrame(whole), "s", reach="<= 1.5"), row]
 
 
-def _seconds_to_first_digit(metrics: pd.DataFrame) -> float:
-    """Of training, until the judge calls a digit what it is, and it looks more like it than not."""
-    recognisable = (metrics["recognition"] >= 0.9) & (metrics["gap_closed"] >= 0.6)
-    return metrics.loc[recognisable, "seconds"].min()
+def _seconds_to_first_digit(record: AttackRecord) -> float:
+    """Of training, until a digit can be recognised."""
+    return record.metrics.loc[is_recognisable(record), "seconds"].min()
 
 
 def _script(path: Path) -> float:

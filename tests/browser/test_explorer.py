@@ -165,8 +165,8 @@ def test_it_tells_a_screen_reader_what_it_shows(offline, records):
     expect(offline.slider).to_have_attribute("aria-valuetext", "round 200")
     fakes = offline.first.get_by_role("img", name="fakes of the class 3")
     expect(fakes).to_have_attribute("aria-label", f"fakes of the class 3. {describe(records[3], LAST)}")
-    gap = records[3].metrics["gap_closed"].iloc[-1]
-    expect(offline.root.get_by_role("img", name=f"gap closed {gap:.2f}, over the rounds")).to_be_visible()
+    probe = records[3].metrics["probe"].iloc[-1]
+    expect(offline.root.get_by_role("img", name=f"probe {probe:.2f}, over the rounds")).to_be_visible()
     unnamed = offline.root.locator("button, input, select, canvas, svg").evaluate_all(
         """all => all.filter(one => one.checkVisibility() && !one.textContent && !one.ariaLabel && !one.labels?.length)
              .map(one => one.outerHTML)"""

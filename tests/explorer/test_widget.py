@@ -33,7 +33,7 @@ def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
 def test_numbers_that_are_missing_are_none(record):
     record.metrics["accuracy"] = float("nan")
     metrics = attack_explorer({3: record}).first["targets"]["3"]["metrics"]
-    assert metrics["accuracy"] == [None, None] and metrics["gap_closed"] == [0.25, 0.75]
+    assert metrics["accuracy"] == [None, None] and metrics["probe"] == [0.25, 0.75]
 
 
 def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
@@ -91,12 +91,10 @@ def test_images_of_ones_own_have_no_live_attack(record, tmp_path):
 
 
 def test_the_sentence_says_what_is_seen(record):
-    sentence = "Round 5, class 3: 5 of 7 fakes are classified as 3; the gap to the real images is closed to 75%."
+    sentence = "Round 5, class 3: 5 of 7 fakes are classified as 3. The probe is at 0.75 (real images 0.90)."
     assert describe(record, 1) == sentence
-    record.metrics["gap_closed"] = -0.2
-    assert describe(record, 1).endswith("the gap to the real images is not closed at all.")
-    record.metrics["gap_closed"] = float("nan")
-    assert describe(record, 1).endswith("the gap to the real images is not measured.")
+    record.metrics["probe"] = float("nan")
+    assert describe(record, 1).endswith("The probe is not measured.")
 
 
 def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatch):
