@@ -124,13 +124,16 @@ def table(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies import table
 
     parser.add_argument("--digits", type=int, nargs="+", default=range(10), choices=range(10), metavar="DIGIT")
-    parser.add_argument("--kinds", nargs="+", default=["attack", "oracle", "honest"], choices=table.KINDS)
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", default=list(table.KINDS), choices=table.KINDS)
     _add_sweep(parser, "seeds.csv")
-    return lambda given: table.compare_digits(
-        table.default_cases(given.digits, given.seeds),
-        kinds=given.kinds,
-        **_sweep_options(given),
-    )
+
+    def run(given: Namespace) -> None:
+        options = _sweep_options(given)
+        table.compare_digits(given.digits, seeds=given.seeds, kinds=given.kinds, **options)
+        if 3 in given.digits and {"attack", "honest"} <= {*given.kinds}:
+            table.follow_rounds(**options | {"path": given.csv.with_name("every_round.csv")})
+
+    return run
 
 
 @command("the settings that notebook 05 compares, as csv")

@@ -8,9 +8,23 @@ from typing import Any
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker
 from fl_gan_lib.defences import KeepLargest, PartialDownloadClient
 from fl_gan_lib.models import Classifier
-from fl_gan_lib.studies.jobs import attack_job, honest_job, inversion_job, oracle_job
+from fl_gan_lib.studies.jobs import (
+    attack_job,
+    honest_job,
+    inversion_job,
+    memory_job,
+    oracle_job,
+    withheld_attack,
+)
 from fl_gan_lib.studies.sweep import Job
-from fl_gan_lib.studies.variants import LeakyClassifier, MLPGenerator, PartialDownloadAttacker, PriorAttacker
+from fl_gan_lib.studies.variants import (
+    LeakyClassifier,
+    MLPGenerator,
+    PartialDownloadAttacker,
+    PlainAttacker,
+    PriorAttacker,
+    StridedClassifier,
+)
 
 
 def sharing(upload: float, download: float) -> dict[str, Any]:
@@ -32,7 +46,14 @@ SETTINGS: dict[str, Job] = {
     "default": attack_job,
     "honest federation": honest_job,
     "no injection": partial(attack_job, inject=False),
+    # Of 200 rounds, as in notebook 03, which builds the first one by hand and then adds one thing after another.
+    "by hand": partial(attack_job, rounds=200, make_attacker=PlainAttacker),
+    "by hand, averaged": partial(attack_job, rounds=200, make_attacker=partial(PlainAttacker, averaged=True)),
+    "by hand, averaged, falling rate": partial(
+        attack_job, rounds=200, make_attacker=partial(PlainAttacker, averaged=True, falling=True)
+    ),
     "1 honest": partial(attack_job, rounds=60),
+    "40 honest, 400 rounds": partial(attack_job, rounds=400, num_honest=40),
     "4 honest, same total": partial(attack_job, rounds=60, num_honest=4),
     "9 honest, same total": partial(attack_job, rounds=60, num_honest=9),
     "40 honest, same total": partial(attack_job, rounds=60, num_honest=40),
@@ -46,7 +67,9 @@ SETTINGS: dict[str, Job] = {
     "400 rounds of 2 steps": _turns(400, 2, GENERATOR_STEPS // 4),
     "25 rounds of 32 steps": _turns(25, 32, 4 * GENERATOR_STEPS),
     "5 rounds of 160 steps": _turns(5, 160, 20 * GENERATOR_STEPS),
-    "strided LeakyReLU": partial(attack_job, make_model=LeakyClassifier),
+    "strided, LeakyReLU": partial(attack_job, make_model=StridedClassifier),
+    "strided, tanh": partial(attack_job, make_model=partial(StridedClassifier, leaky=False)),
+    "pooled, LeakyReLU": partial(attack_job, make_model=LeakyClassifier),
     "ten outputs": partial(
         attack_job, make_model=partial(Classifier, 10), make_attacker=partial(GANAttacker, fake_label=0)
     ),
@@ -55,8 +78,15 @@ SETTINGS: dict[str, Job] = {
     "10 images of the target": partial(attack_job, target_images=10),
     "50 images of the target": partial(attack_job, target_images=50),
     "200 images of the target": partial(attack_job, target_images=200),
-    "inversion, honest model": partial(inversion_job, attacked=False),
-    "inversion, attacked model": inversion_job,
+    "pixels, honest model": partial(inversion_job, attacked=False),
+    "pixels, attacked model": inversion_job,
+    "pixels, before the quiet rounds": partial(inversion_job, finished=False),
+    "generator, honest model": partial(inversion_job, attacked=False, with_generator=True),
+    "generator, attacked model": partial(inversion_job, with_generator=True),
+    "generator, before the quiet rounds": partial(inversion_job, finished=False, with_generator=True),
     "oracle": oracle_job,
+    "oracle, all classes": partial(oracle_job, all_classes=True),
+    "class held back": partial(withheld_attack, every=None),
+    "learned by heart": memory_job,
     "own digits first": partial(attack_job, make_attacker=PriorAttacker),
 }

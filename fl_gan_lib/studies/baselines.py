@@ -1,4 +1,4 @@
-"""What the attack is compared with: an honest federation, and a GAN trained on the victim's own images."""
+"""What the attack is compared with: an honest federation, model inversion, and a GAN on the victim's own images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from torch.nn import functional as F
 
 from fl_gan_lib.arguments import check_seed, truth, whole_number
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, pick_device
+from fl_gan_lib.data import ImageDataset, from_uint8
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.federation import Client, Round, federate
-from fl_gan_lib.metrics import Dataset
-from fl_gan_lib.models import BATCH_SIZE, AveragedGenerator, Classifier, Generator
+from fl_gan_lib.judge import train_judge
+from fl_gan_lib.metrics import Dataset, frechet_distance
+from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM, AveragedGenerator, Classifier, Generator
+from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.identity import describe_data
-from fl_gan_lib.recording.recorder import Recorder, record_rounds, until_interrupted
+from fl_gan_lib.recording.recorder import Recorder, record_rounds, snapshot_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
 from fl_gan_lib.seeding import turn_seed
+
+PATIENCE = 60  # rounds without an improvement, after which the oracle stops
 
 
 def train_honest(
@@ -71,57 +76,146 @@ def invert(model: nn.Module, target: int, *, num_images: int = 500, steps: int =
     return pixels.tanh().detach()
 
 
+def invert_with_generator(model: nn.Module, target: int, *, num_images: int = 500, steps: int = 1080) -> Tensor:
+    """Model inversion with the attack's generator: it is trained against `model`, which stays as it is.
+
+    The same generator, optimiser, average and number of steps as in an attack of 100 rounds; all that is missing is a
+    model that answers.
+
+    Args:
+        model: that the pictures are to persuade; of images of 28 x 28.
+        target: the number of the class.
+        num_images: how many pictures, at least 1.
+        steps: of the generator, at least 1.
+
+    Returns:
+        (num_images, 1, 28, 28) in [-1, 1].
+    """
+    num_images, steps = whole_number("num_images", num_images, 1), whole_number("steps", steps, 1)
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    generator = AveragedGenerator(steps)
+    generator.to(next(frozen.parameters()).device)
+    for _ in range(steps):
+        generator.step(frozen, target)
+    return from_uint8(generator.render(torch.randn(num_images, LATENT_DIM)))
+
+
+def memorise(images: Tensor, *, num_images: int = 500, steps: int = 1500, seed: int = 0) -> Tensor:
+    """What a generator draws that has learned single images by heart: the positive control for the copy ratio.
+
+    Each image gets a latent vector of its own, and the generator learns to draw the one from the other, pixel by pixel
+    (as in Bojanowski et al. 2018, with fixed vectors).
+
+    Args:
+        images: to be memorised, (m, 1, 28, 28) in [-1, 1], m >= 2.
+        num_images: how many pictures to draw, each from the vector of an image picked at random.
+        steps: of the generator, with 32 images each.
+        seed: of everything.
+
+    Returns:
+        (num_images, 1, 28, 28) in [-1, 1].
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator, latents = Generator(), torch.randn(len(images), LATENT_DIM)
+        optimizer = torch.optim.Adam(generator.parameters(), lr=3e-3)
+        for _ in range(steps):
+            batch = torch.randint(len(images), (BATCH_SIZE,))
+            loss = F.mse_loss(generator(latents[batch]), images[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        picked = torch.randint(len(images), (num_images,))
+        with torch.no_grad():
+            return generator.eval()(latents[picked])
+
+
 def run_oracle(
     target: str | int = 3,
     *,
     dataset: Dataset = "mnist-5k",
+    all_classes: bool = False,
     rounds: int | None = None,
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
-    num_frames: int = 24,
 ) -> AttackRecord:
-    """Train the same generator as an ordinary GAN on the victim's own images: the yardstick that the attack aims at.
+    """Train the same generator as an ordinary GAN by somebody who has the victim's images: what an attacker aims at.
 
-    As many generator steps as in `run_attack` with the same `rounds` (whose last tenth trains no generator), the same
-    averaging and learning rate, and one step of the discriminator (the same `Classifier`, the target against "fake")
-    after each (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss). Arguments, result and errors are
-    those of `run_attack`.
+    At most as many generator steps as in `run_attack` with the same `rounds` (whose last tenth trains no generator),
+    the same averaging and learning rate, and one step of the discriminator (the same `Classifier`) after each
+    (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss).
+
+    The owner stops early. It keeps a fifth of its images of the target apart, looks at its fakes every tenth round, and
+    keeps those that are nearest to the images apart: by the Fréchet distance of features of a network that it has
+    trained on its other images. After sixty rounds without an improvement it stops. The record ends with the fakes that
+    it keeps.
+
+    Args:
+        all_classes: the discriminator learns to tell all of the victim's classes apart, and fakes, as the federation's
+            does; by default it learns the target against "fake", on which all its capacity goes.
+        target, dataset, rounds, seed, device, progress: as for `run_attack`.
+
+    Returns:
+        The record, errors as of `run_attack`; also a ValueError if there are fewer than ten training images of the
+        target.
     """
     label, seed, progress = check_target(target, dataset), check_seed(seed), truth("progress", progress)
+    all_classes = truth("all_classes", all_classes)
     rounds = count_active_rounds(check_rounds(rounds))
     train, _ = training_and_test(dataset)
-    private = train.images_of(train.classes[label]).to(pick_device(device))
-    if not len(private):
-        raise ValueError(f"there is no training image of {target}: give some, or choose another target")
+    victim, _ = split_participants(train.labels, label, num_classes=len(train.classes), seed=seed)
+    own = train.subset(victim)
+    private = own.images_of(train.classes[label])
+    if len(private) < 10:
+        raise ValueError(f"there are {len(private)} training images of {target}: give ten, or choose another target")
+    apart = private[: len(private) // 5]
+    rest = private[len(private) // 5 :]
+    others = own.subset(own.labels != label)
+    critic = train_judge(_labelled(others, rest, label), seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        discriminator = Classifier(len(train.classes) + 1, side=train.side).to(private.device)
+        discriminator = Classifier(len(train.classes) + 1, side=train.side).to(pick_device(device))
+        where = next(discriminator.parameters()).device
         generator = AveragedGenerator(rounds * GENERATOR_STEPS, make_model=partial(Generator, train.side))
-        generator.to(private.device)
+        generator.to(where)
     config = {"kind": "oracle", "target": label, **describe_data(dataset, train.classes)}
-    config |= {"rounds": rounds, "seed": seed, "device": str(private.device)}
-    num_frames = whole_number("num_frames", num_frames, 0)
-    recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames)
-    trained = _gan_rounds(discriminator, generator, private, (label, len(train.classes)), rounds, seed)
+    config |= {"rounds": rounds, "seed": seed, "all_classes": all_classes, "device": str(where)}
+    recorder = Recorder(config, private, dataset=dataset)
+    recorder.rounds = sorted({*snapshot_rounds(rounds), *range(10, rounds, 10)})
+    real = (rest.to(where), others.to(where) if all_classes else None)
+    trained = _gan_rounds(discriminator, generator, *real, label, rounds, seed)
     nothing = {"accuracy": float("nan"), "target_accuracy": float("nan")}  # there is no federation to measure
+    kept, smallest = None, float("inf")
     with until_interrupted(recorder):
-        for _ in record_rounds(trained, recorder, generator, lambda: nothing, progress=progress):
-            pass
-    return recorder.record()
+        for number, record in record_rounds(trained, recorder, generator, lambda: nothing, progress=progress):
+            if record is None:
+                continue
+            distance = frechet_distance(critic.features(from_uint8(record.final_samples)), critic.features(apart))
+            if distance < smallest:
+                kept, smallest = record, distance
+            elif number - kept.rounds[-1] >= PATIENCE:
+                break
+    return kept
+
+
+def _labelled(others: ImageDataset, images: Tensor, label: int) -> ImageDataset:
+    labels = torch.cat([others.labels, torch.full((len(images),), label)])
+    return ImageDataset(torch.cat([others.images, images]), labels, others.classes)
 
 
 def _gan_rounds(
     discriminator: nn.Module,
     generator: AveragedGenerator,
     private: Tensor,
-    labels: tuple[int, int],
+    others: ImageDataset | None,
+    target: int,
     num_rounds: int,
     seed: int,
 ) -> Iterator[Round]:
-    """`labels` are those of the target and of the fakes."""
+    """`private` are images of the target; with `others`, the discriminator also learns these, as many in each step."""
     optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3)
-    target, fake = labels
+    fake = discriminator[-1].out_features - 1
     wanted = torch.tensor([target] * BATCH_SIZE + [fake] * BATCH_SIZE, device=private.device)
     for number in range(1, num_rounds + 1):
         start = time.perf_counter()
@@ -129,8 +223,13 @@ def _gan_rounds(
             torch.manual_seed(turn_seed(seed, number, 0))
             for _ in range(GENERATOR_STEPS):
                 generator.step(discriminator, target)
-                real = private[torch.randint(len(private), (BATCH_SIZE,))]
-                loss = F.cross_entropy(discriminator(torch.cat([real, generator.draw(BATCH_SIZE)])), wanted)
+                images = torch.cat([private[torch.randint(len(private), (BATCH_SIZE,))], generator.draw(BATCH_SIZE)])
+                labels = wanted
+                if others is not None:
+                    batch = torch.randint(len(others), (BATCH_SIZE,))
+                    images = torch.cat([images, others.images[batch]])
+                    labels = torch.cat([labels, others.labels[batch]])
+                loss = F.cross_entropy(discriminator(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()

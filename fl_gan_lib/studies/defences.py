@@ -16,11 +16,10 @@ from fl_gan_lib.defences import (
     PrivateMean,
     Quantise,
     TrimmedMean,
-    WithholdingClient,
     coordinate_median,
 )
 from fl_gan_lib.federation import Client
-from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job
+from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, withheld_attack
 from fl_gan_lib.studies.sweep import Job, Result
 
 
@@ -28,11 +27,6 @@ def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **opt
     """The attack on a victim that spends a privacy budget of `epsilon` over all rounds."""
     victim = partial(PrivateClient, epsilon=epsilon, num_rounds=rounds)
     return attack_job(target, seed, rounds=rounds, make_honest=victim, **options)
-
-
-def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any) -> Result:
-    """The attack on a victim that withholds its images of the target."""
-    return attack_job(target, seed, make_honest=partial(WithholdingClient, target=target, every=every), **options)
 
 
 _CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_honest": 40}}

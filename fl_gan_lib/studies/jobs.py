@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
@@ -11,14 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from fl_gan_lib.attack import build_federation, check_rounds, run_attack
+from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, run_attack
 from fl_gan_lib.data import to_uint8
 from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.federation import federate
-from fl_gan_lib.metrics import accuracy, evaluate_samples
+from fl_gan_lib.defences import WithholdingClient
+from fl_gan_lib.federation import Client, federate
+from fl_gan_lib.metrics import accuracies, accuracy, evaluate_samples, tstr
 from fl_gan_lib.records import AttackRecord, record_path, rounds_reached
-from fl_gan_lib.studies.baselines import invert, run_oracle, train_honest
+from fl_gan_lib.studies.baselines import invert, invert_with_generator, memorise, run_oracle, train_honest
 from fl_gan_lib.studies.sweep import Job, Result, sweep
 
 # Options of an attack among ten participants: three of the nine honest ones lack the target, as the attacker does.
@@ -30,23 +33,41 @@ NO_PICTURES = np.zeros((0, 28, 28), np.uint8)
 def attack_job(
     target: int, seed: int, *, num_frames: int = 12, folder: Path | None = None, kind: str = "attack", **options: Any
 ) -> Result:
-    """`run_attack`; the whole record goes to `folder`, if one is given, as one of that kind."""
+    """`run_attack`, and `tstr` of its last round; the whole record goes to `folder`, if one is given, as of that kind.
+
+    One classifier judges a run, and the seeds of the runs are its seeds too.
+    """
     record = run_attack(target, seed=seed, device="cpu", progress=False, num_frames=num_frames, **options)
     return _keep(record, folder, kind)
 
 
-def oracle_job(target: int, seed: int, *, num_frames: int = 12, folder: Path | None = None, **options: Any) -> Result:
-    """`run_oracle`; the whole record goes to `folder`, if one is given."""
-    record = run_oracle(target, seed=seed, device="cpu", progress=False, num_frames=num_frames, **options)
-    return _keep(record, folder, "oracle")
+def withheld_attack(target: int, seed: int, *, every: int | None, **options: Any) -> Result:
+    """The attack on a victim that withholds its images of the target."""
+    return attack_job(target, seed, make_honest=partial(WithholdingClient, target=target, every=every), **options)
+
+
+def oracle_job(target: int, seed: int, *, folder: Path | None = None, kind: str = "oracle", **options: Any) -> Result:
+    """`run_oracle`, and `tstr` of what it keeps; `folder` and `kind` as for `attack_job`."""
+    return _keep(run_oracle(target, seed=seed, device="cpu", progress=False, **options), folder, kind)
 
 
 def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
+    rows = record.metrics
+    rows["tstr"] = np.nan
+    value = tstr(record.final_samples, record.target_name, seeds=[record.config["seed"]])
+    rows.loc[rows.index[-1], "tstr"] = value
     if folder is not None:
         path = record_path(folder, record.target_name, kind)
-        if rounds_reached(path) <= record.rounds[-1]:  # a quick look leaves the whole run's record as it is
+        if rounds_reached(path) <= record.config["rounds"]:  # a quick look leaves the whole run's record as it is
             record.save(path)
-    return record.metrics, record.samples[-1, :10]
+    return rows, record.samples[-1, :10]
+
+
+def _judge_pictures(target: int, seed: int, pictures: Tensor, *, rounds: int, accuracy: float = math.nan) -> Result:
+    """One row for pictures (n, 1, 28, 28) that no run of rounds has drawn."""
+    samples = to_uint8(pictures)
+    scores = evaluate_samples(samples, target) | {"tstr": tstr(samples, target, seeds=[seed])}
+    return pd.DataFrame([{"round": rounds, "accuracy": accuracy} | scores]), samples[:10]
 
 
 def honest_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
@@ -55,20 +76,63 @@ def honest_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
     return pd.DataFrame([{"round": check_rounds(rounds), "accuracy": accuracy(model, load_dataset()[1])}]), NO_PICTURES
 
 
-def inversion_job(target: int, seed: int, *, rounds: int | None = None, attacked: bool = True) -> Result:
-    """Plain model inversion on the last global model, of the federation under attack or of the honest one."""
+def follow_job(target: int, seed: int, *, rounds: int | None = None, attacked: bool = True) -> Result:
+    """What a server could see of the global model after every round of an attack, or of the honest federation.
+
+    The accuracies, and `spare_bias`: how far the bias of the spare output lies above the mean of the others. No
+    pictures.
+    """
     rounds = check_rounds(rounds)
-    if attacked:
-        model, clients = build_federation(load_dataset()[0], target, num_rounds=rounds, seed=seed, device="cpu")
-        for _ in federate(model, clients, num_rounds=rounds, seed=seed):
-            pass
-    else:
-        model = train_honest(target, rounds=rounds, seed=seed, device="cpu")
+    train, test = load_dataset()
+    model, clients = build_federation(train, target, num_rounds=rounds, seed=seed, device="cpu")
+    if not attacked:
+        clients[-1] = Client(clients[-1].dataset)
+    rows = []
+    for round in federate(model, clients, num_rounds=rounds, seed=seed):
+        *others, spare = model[-1].bias.tolist()
+        rows.append({"round": round.number} | accuracies(model, test, target))
+        rows[-1]["spare_bias"] = spare - sum(others) / len(others)
+    return pd.DataFrame(rows), NO_PICTURES
+
+
+def inversion_job(
+    target: int,
+    seed: int,
+    *,
+    rounds: int | None = None,
+    attacked: bool = True,
+    finished: bool = True,
+    with_generator: bool = False,
+) -> Result:
+    """Model inversion of one global model, after the federation.
+
+    Args:
+        target, seed, rounds: as for `run_attack`.
+        attacked: of the federation under attack, or else of the honest one.
+        finished: the last model; or else the last one before the attacker goes quiet.
+        with_generator: by `invert_with_generator`, with as many steps as the attack has; or else by `invert`.
+    """
+    rounds = check_rounds(rounds)
+    active = count_active_rounds(rounds)
+    model, clients = build_federation(load_dataset()[0], target, num_rounds=rounds, seed=seed, device="cpu")
+    if not attacked:
+        clients[-1] = Client(clients[-1].dataset)
+    for round in federate(model, clients, num_rounds=rounds, seed=seed):
+        if not finished and round.number == active:
+            break
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        pictures = to_uint8(invert(model, target))
-    row = {"round": rounds, "accuracy": accuracy(model, load_dataset()[1])} | evaluate_samples(pictures, target)
-    return pd.DataFrame([row]), pictures[:10]
+        if with_generator:
+            pictures = invert_with_generator(model, target, steps=active * GENERATOR_STEPS)
+        else:
+            pictures = invert(model, target)
+    return _judge_pictures(target, seed, pictures, rounds=rounds, accuracy=accuracy(model, load_dataset()[1]))
+
+
+def memory_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
+    """A generator that has learned all training images of the target by heart (`memorise`)."""
+    pictures = memorise(load_dataset()[0].images_of(str(target)), seed=seed)
+    return _judge_pictures(target, seed, pictures, rounds=check_rounds(rounds))
 
 
 def compare(

@@ -3,39 +3,58 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.arguments import check_side
 from fl_gan_lib.attack import GANAttacker
+from fl_gan_lib.data import to_uint8
 from fl_gan_lib.defences import PartialDownloadClient
 from fl_gan_lib.federation import Update
-from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM
+from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM, AveragedGenerator, Classifier, Generator
 
 
-class LeakyClassifier(nn.Sequential):
-    """A discriminator as DCGAN advises (Radford et al. 2016): strided convolutions, LeakyReLU, no pooling.
+class StridedClassifier(nn.Sequential):
+    """A discriminator as DCGAN advises (Radford et al. 2016): strided convolutions, no pooling, and LeakyReLU.
 
     Takes and returns what `models.Classifier` does.
 
     Args:
         num_outputs, side: as for `models.Classifier`.
+        leaky: False puts tanh in the place of LeakyReLU, as `models.Classifier` has it.
     """
 
-    def __init__(self, num_outputs: int = 11, *, side: int = 28) -> None:
+    def __init__(self, num_outputs: int = 11, *, side: int = 28, leaky: bool = True) -> None:
         quarter = check_side(side) // 4
         super().__init__(  # shapes in the comments are those of 28 x 28
             nn.Conv2d(1, 32, kernel_size=4, stride=2, padding=1),  # (N, 32, 14, 14)
-            nn.LeakyReLU(0.2),
+            _activation(leaky),
             nn.Conv2d(32, 64, kernel_size=4, stride=2, padding=1),  # (N, 64, 7, 7)
-            nn.LeakyReLU(0.2),
+            _activation(leaky),
             nn.Flatten(),
             nn.Linear(64 * quarter * quarter, 128),
-            nn.LeakyReLU(0.2),
+            _activation(leaky),
             nn.Linear(128, num_outputs),
         )
+
+
+class LeakyClassifier(Classifier):
+    """`models.Classifier` with LeakyReLU in the place of tanh; it pools as that does. Arguments are the same."""
+
+    def __init__(self, num_outputs: int = 11, *, side: int = 28) -> None:
+        super().__init__(num_outputs, side=side)
+        for place, layer in enumerate(self):
+            if isinstance(layer, nn.Tanh):
+                self[place] = _activation(leaky=True)
+
+
+def _activation(leaky: bool) -> nn.Module:
+    return nn.LeakyReLU(0.2) if leaky else nn.Tanh()
 
 
 class MLPGenerator(nn.Sequential):
@@ -57,6 +76,31 @@ class MLPGenerator(nn.Sequential):
             nn.Tanh(),
             nn.Unflatten(1, (1, side, side)),
         )
+
+
+class UnaveragedGenerator(AveragedGenerator):
+    """A generator whose pictures are drawn from its weights as they stand, and not from their average."""
+
+    @torch.no_grad()
+    def render(self, latents: Tensor) -> np.ndarray:
+        return to_uint8(self.model(latents.to(next(self.model.parameters()).device)))
+
+
+class PlainAttacker(GANAttacker):
+    """The attacker that notebook 03 builds by hand, to which what the library adds is added one by one.
+
+    Args:
+        averaged: the pictures are drawn from the average of the generator's weights.
+        falling: the learning rate falls over the rounds.
+    """
+
+    def __init__(self, *args: Any, averaged: bool = False, falling: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.active_rounds = options["num_rounds"]
+        # Over so many steps, a rate that falls stays as it is.
+        total_steps = self.active_rounds * self.generator_steps if falling else 10**9
+        kind = AveragedGenerator if averaged else UnaveragedGenerator
+        self.generator = kind(total_steps, make_model=partial(Generator, self.dataset.side))
 
 
 class PriorAttacker(GANAttacker):

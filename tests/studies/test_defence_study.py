@@ -15,7 +15,7 @@ def test_each_kind_of_defence_runs_and_those_of_the_explorer_leave_a_record(tmp_
     options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 1}
     table = compare(DEFENCES, "defence", names, recorded=RECORDED, path=tmp_path / "defences.csv", **options)
     assert set(table["defence"]) == set(names) and (table["digit"] == 7).all() and (table["round"] == 1).all()
-    assert table["gap_closed"].notna().all() and table["accuracy"].between(0, 1).all()
+    assert table["probe"].notna().all() and table["accuracy"].between(0, 1).all()
     runs = load_all_records(tmp_path)
     assert {name for name, records in runs.items() if records} == {"1 percent of each update", "9 honest Krum"}
 
@@ -24,7 +24,7 @@ def test_each_inspected_update_is_a_row(tmp_path):
     options = {"digits": [7], "seeds": [1], "rounds": 6, "num_workers": 1}
     table = compare(ATTACKERS, "attacker", ["small updates"], path=tmp_path / "detection.csv", **options)
     assert table[["round", "client"]].values.tolist() == [[number, client] for number in (5, 6) for client in range(10)]
-    assert table["gap_closed_run"].nunique() == 1
+    assert table["probe_run"].nunique() == 1
     # In the last tenth, here round 6, the attacker is quiet; before, its update is as small as it wants.
     assert table["norm"].iloc[9] == pytest.approx(0.5, abs=1e-3)
     assert table["norm"].between(0.05, 5).all() and table["cosine"].between(-1, 1).all()

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
+from fl_gan_lib import metrics
 from fl_gan_lib.defences import DropoutClient, KeepLargest, PrivateClient
+from fl_gan_lib.judge import train_judge
 from fl_gan_lib.records import load_records
-from fl_gan_lib.studies import jobs
+from fl_gan_lib.studies import baselines, jobs
 from fl_gan_lib.studies.anatomy import SETTINGS
-from fl_gan_lib.studies.baselines import invert
+from fl_gan_lib.studies.baselines import invert, memorise
 from fl_gan_lib.studies.defences import DEFENCES
 from fl_gan_lib.studies.detection import ATTACKERS
 from fl_gan_lib.studies.jobs import attack_job, compare
@@ -94,7 +96,7 @@ def test_a_fingerprint_depends_on_all_parameters_and_on_nothing_else(tmp_path):
 
 
 def test_all_jobs_of_the_studies_are_different_and_can_be_known_again():
-    for settings in (SETTINGS, DEFENCES, ATTACKERS, KINDS):
+    for settings in (SETTINGS, DEFENCES, ATTACKERS, {name: job for name, (job, _) in KINDS.items()}):
         made = {name: fingerprint(partial(run, 3, 0)) for name, run in settings.items()}
         assert len(set(made.values())) == len(made)
 
@@ -111,13 +113,17 @@ def count_threads(place: int) -> Result:
 def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
     # All of the steps are taken where notebook 05 is run with a small size.
     monkeypatch.setattr(jobs, "invert", partial(invert, steps=3))
+    monkeypatch.setattr(jobs, "memorise", partial(memorise, steps=3))
     monkeypatch.setattr(PriorAttacker, "prior_steps", 3)
-    names = ["no injection", "up 0.1, down 0.1", "ten outputs", "inversion, honest model", "own digits first"]
+    monkeypatch.setattr(metrics, "train_judge", partial(train_judge, steps=1))
+    names = ["no injection", "up 0.1, down 0.1", "ten outputs", "pixels, honest model", "own digits first"]
+    names += ["generator, before the quiet rounds", "learned by heart", "strided, tanh"]
     table = compare(
         SETTINGS, "setting", names, digits=[3], seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=1
     )
     assert set(table["setting"]) == set(names) and (table["seed"] == 5).all() and (table["round"] == 1).all()
-    assert table["gap_closed"].notna().all() and table["accuracy"].between(0.05, 1).all()
+    assert table[["probe", "tstr"]].notna().all(axis=None)
+    assert table.loc[table["setting"] != "learned by heart", "accuracy"].between(0.05, 1).all()
     pictures = np.load(tmp_path / "anatomy.npz")
     assert set(pictures) == set(names) and all(pictures[name].shape == (10, 28, 28) for name in names)
 
@@ -128,15 +134,16 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(tmp_path):
     assert next(iter(SETTINGS)) == "default"
 
 
-def test_the_table_compares_attack_honest_federation_and_oracle(tmp_path):
-    table = compare_digits([(7, 1), (7, 0)], rounds=2, path=tmp_path / "seeds.csv", num_workers=1)
-    assert table["kind"].tolist() == ["attack"] * 2 + ["honest"] * 2 + ["oracle"] * 2
-    assert (table["round"] == 2).all() and (table["digit"] == 7).all()
-    assert table.loc[table["kind"] != "oracle", "accuracy"].between(0.05, 1).all()
-    assert table.loc[table["kind"] != "honest", "gap_closed"].notna().all()
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["attack_7.npz", "oracle_7.npz", "seeds.csv"]
-
-
-def test_the_passive_attack_leaves_a_record_of_its_own(tmp_path):
-    compare_digits([(7, 0)], kinds=["passive"], rounds=1, path=tmp_path / "seeds.csv", num_workers=1)
+def test_the_table_compares_the_attack_with_all_its_anchors(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "train_judge", partial(train_judge, steps=1))
+    monkeypatch.setattr(baselines, "train_judge", partial(train_judge, steps=1))
+    table = compare_digits([7], seeds=[0], rounds=2, path=tmp_path / "seeds.csv", num_workers=1)
+    assert table["kind"].tolist() == sorted(KINDS) and (table["digit"] == 7).all()
+    oracles = table["kind"].str.startswith("oracle")
+    assert table.loc[~oracles, "accuracy"].between(0.05, 1).all()
+    assert table.loc[table["kind"] != "honest", ["probe", "tstr"]].notna().all(axis=None)
+    kinds = ["attack", "class_held_back", "oracle", "oracle_all_classes", "passive"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*(f"{kind}_7.npz" for kind in kinds), "seeds.csv"]
     assert load_records(tmp_path, "passive")[7].config["inject"] is False
+    held_back = load_records(tmp_path, "class_held_back")[7]
+    assert held_back.metrics["target_accuracy"].iloc[-1] == 0 and "tstr" in held_back.metrics

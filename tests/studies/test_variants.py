@@ -2,15 +2,27 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from fl_gan_lib.models import LATENT_DIM, Classifier
-from fl_gan_lib.studies.variants import HedgingAttacker, LeakyClassifier, MLPGenerator, PriorAttacker
+from fl_gan_lib.studies.variants import (
+    HedgingAttacker,
+    LeakyClassifier,
+    MLPGenerator,
+    PriorAttacker,
+    StridedClassifier,
+)
 
 
 def test_shapes_and_ranges_are_those_of_the_attacks_own_networks():
     images = MLPGenerator()(torch.randn(5, LATENT_DIM))
     assert images.shape == (5, 1, 28, 28) and images.abs().max() <= 1
-    assert LeakyClassifier()(images).shape == (5, 11)
+    for classifier in (LeakyClassifier(), StridedClassifier(), StridedClassifier(leaky=False)):
+        assert classifier(images).shape == (5, 11)
+    kinds = [type(layer) for layer in LeakyClassifier()]
+    assert nn.Tanh not in kinds and [kind for kind in kinds if kind is not nn.LeakyReLU] == [
+        type(layer) for layer in Classifier() if not isinstance(layer, nn.Tanh)
+    ]
 
 
 @pytest.fixture
