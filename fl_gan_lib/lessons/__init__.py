@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_gan_lib.lessons import baseline, basics
+from fl_gan_lib.lessons import baseline, basics, leakage
 from fl_gan_lib.lessons.exercise import Exercise, verdict
 
-EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in (*basics.EXERCISES, *baseline.EXERCISES)}
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for lesson in (basics, baseline, leakage) for exercise in lesson.EXERCISES
+}
 
 
 def check(name: str, answer: Any) -> None:
