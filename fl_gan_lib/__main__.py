@@ -136,6 +136,17 @@ def table(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return run
 
 
+@command("the recorded runs, judged on the 10,000 test images of MNIST, as csv")
+def confirm(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.studies.table import confirm_on_mnist
+
+    parser.add_argument("--folder", type=Path, default=RECORDS)
+    parser.add_argument("--digits", type=int, nargs="+", default=range(10), choices=range(10), metavar="DIGIT")
+    parser.add_argument("--csv", type=Path, default=RECORDS / "mnist_test.csv")
+    parser.add_argument("--workers", type=int)
+    return lambda given: confirm_on_mnist(given.folder, digits=given.digits, path=given.csv, num_workers=given.workers)
+
+
 @command("the settings that notebook 05 compares, as csv")
 def anatomy(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies.anatomy import SETTINGS

@@ -126,33 +126,31 @@ def plot_side_by_side(
     return finish(figure)
 
 
-def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 8) -> Figure:
-    """All attacked classes at once: a row a class, one latent vector through the rounds, a private image at the end.
+def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 6, num_latents: int = 3) -> Figure:
+    """All attacked classes at once: a row a class, the same latent vectors through the rounds, private images apart.
+
+    Args:
+        records: by number of the class.
+        num_rounds: how many of the recorded rounds, evenly picked; the first and the last are always there.
+        num_latents: fakes of each round, and private images at the end of a row.
 
     Raises:
         ValueError: there is no record, one is not of its class, or they are not of the same rounds and sides.
     """
     ordered = _in_order(records)
     rounds = _common_rounds(ordered)
+    picked = np.unique(np.linspace(0, len(rounds) - 1, num_rounds).round().astype(int))
+    groups = len(picked) + 1
     figure, axes = plt.subplots(
-        figsize=(0.62 * (num_rounds + 2) + 0.6, 0.62 * len(ordered) + 0.9), layout="constrained"
+        1, groups, figsize=(0.42 * num_latents * groups + 0.7, 0.42 * len(ordered) + 0.7), layout="constrained"
     )
-    rows = np.unique(np.linspace(0, len(rounds) - 1, num_rounds).round().astype(int))
-    side = ordered[0].samples.shape[-1]
-    blank = np.full((side, side), 255, np.uint8)
-    strips = [
-        np.stack([*(record.samples[row, 0] for row in rows), blank, record.private_samples[0]]) for record in ordered
-    ]
-    _draw_tiles(axes, tile(np.concatenate(strips), len(rows) + 2))
-    ticks = [*range(len(rows)), len(rows) + 1]
-    middle, step = BORDER + side / 2, side + BORDER
-    axes.set_xticks([middle + step * tick for tick in ticks], [*map(str, rounds[rows]), "private"])
     names = [record.target_name for record in ordered]
-    axes.set_yticks([middle + step * row for row in range(len(ordered))], names)
-    axes.tick_params(length=0, labeltop=True, labelbottom=False)
-    axes.set_xlabel("round of the federation", loc="left")
-    axes.xaxis.set_label_position("top")
-    axes.set_ylabel("class that the attacker lacks")
+    for place, (axis, row) in enumerate(zip(axes, [*picked, None], strict=True)):
+        strips = [record.private_samples if row is None else record.samples[row] for record in ordered]
+        _draw_rows(axis, strips, num_latents, names if place == 0 else [""] * len(names))
+        title = "private" if row is None else f"round {rounds[row]}"
+        axis.set_title(title, color=VICTIM if row is None else ATTACKER, fontsize=10)
+    axes[0].set_ylabel("class that the attacker lacks")
     return finish(figure)
 
 

@@ -16,6 +16,7 @@ from fl_gan_lib.figures import (
     plot_metrics,
     plot_partition,
     plot_protocol,
+    plot_side_by_side,
     plot_strips,
     save_emergence,
     tile,
@@ -30,15 +31,41 @@ def test_tile_puts_each_image_in_its_place():
     assert [canvas[16, 16], canvas[16, 46], canvas[46, 16], canvas[46, 46]] == [10, 20, 30, 255]
 
 
-def test_comparison_puts_private_images_on_top_and_rounds_below(record):
+def test_comparison_shows_the_rounds_below_each_other_and_private_images_apart(record):
     figure = plot_comparison(record)
-    shown = [axis.images[0].get_array() for axis in figure.axes]
-    assert np.array_equal(shown[0], tile(record.private_samples, 10))
-    assert all(
-        np.array_equal(image, tile(strip[:10], 10)) for image, strip in zip(shown[1:], record.samples, strict=True)
-    )
-    labels = [axis.texts[0].get_text() for axis in figure.axes]
-    assert labels == ["private", "round 1\nprobe 0.25", "round 5\nprobe 0.75"]
+    fakes, private = figure.axes
+    assert np.array_equal(fakes.images[0].get_array(), tile(record.samples[:, :8].reshape(-1, 28, 28), 8))
+    assert np.array_equal(private.images[0].get_array(), tile(record.private_samples, 2))
+    labels = [label.get_text() for label in fakes.get_yticklabels()]
+    assert labels == ["round 1\nprobe 0.25", "round 5\nprobe 0.75"]
+    record.metrics["probe"] = float("nan")
+    assert [label.get_text() for label in plot_comparison(record).axes[0].get_yticklabels()] == ["round 1", "round 5"]
+
+
+def test_runs_stand_side_by_side_at_the_rounds_nearest_to_those_wanted(record):
+    stopped = replace(record, samples=record.samples[:1], rounds=record.rounds[:1], metrics=record.metrics[:1])
+    figure = plot_side_by_side({"attack": record, "oracle": stopped}, rounds=(1, 4, 200), columns=3)
+    one, other = (axes.images[0].get_array() for axes in figure.axes)
+    assert np.array_equal(one, tile(record.samples[[0, 1, 1], :3].reshape(-1, 28, 28), 3))
+    assert np.array_equal(other, tile(record.samples[[0, 0, 0], :3].reshape(-1, 28, 28), 3))
+    assert [axes.get_title() for axes in figure.axes] == ["attack", "oracle"]
+
+
+def test_emergence_follows_the_same_latent_vectors_and_ends_with_private_images(record):
+    first, last, private = plot_emergence({3: record, 4: of_class(record, 4)}).axes
+    for axes, strip in ((first, record.samples[0]), (last, record.samples[1]), (private, record.private_samples)):
+        assert np.array_equal(axes.images[0].get_array(), tile(np.concatenate([strip[:3], strip[:3]]), 3))
+
+
+def test_anchors_are_named_lines_in_the_plot_of_the_probe_alone(record):
+    probe, *others = plot_metrics(record).axes
+    assert {text.get_text().strip() for text in probe.texts} == {"noise", "real images"}
+    assert not any(text.get_text().strip() for axes in others for text in axes.texts)
+
+
+def test_curves_have_anchors_and_marks():
+    axes = plot_curves({"a": [0.1, 0.9]}, levels={"noise": 0.02}, marks={"it goes quiet": 2}).axes[0]
+    assert {"noise", "it goes quiet"} <= {text.get_text().strip() for text in axes.texts}
 
 
 def of_class(record, target):

@@ -279,10 +279,10 @@ def _prepare(handler: RequestHandler, *, notebook: NotebookNode, cwd: str) -> No
 
 
 def static_picture(cell: NotebookNode) -> NotebookNode:
-    """Turn a cell tagged "static" into its pictures: no viewer's kernel has to import matplotlib."""
-    if "static" not in cell.metadata.get("tags", []):
+    """Turn a cell tagged "static", or one of an exercise, into its pictures: no viewer's kernel imports matplotlib."""
+    if "static" not in cell.metadata.get("tags", []) and not cell.id.startswith("exercise-"):
         return cell
-    images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    images = [output.data["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
     alt = "the picture that the text around it describes"
     tags = [f'<img alt="{alt}" src="data:image/png;base64,{html.escape("".join(image.split()))}">' for image in images]
     return v4.new_markdown_cell("\n".join(tags))

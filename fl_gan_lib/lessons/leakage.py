@@ -148,7 +148,7 @@ target. F1 is 0. That is why noise scores near 0 here.""",
 
 def check_alarm(alarm: Callable[[Sequence[float], float, int], int]) -> None:
     cases = (
-        ([0.2, 0.9, 0.3, 0.9, 0.4, 0.3, 0.2, 0.9], 0.5, 3, 7),
+        ([0.2, 0.9, 0.3, 0.4, 0.9, 0.4, 0.3, 0.2], 0.5, 3, 8),
         ([0.9, 0.4, 0.3, 0.9], 0.5, 2, 3),
         ([0.9, 0.4, 0.9, 0.3, 0.9], 0.5, 2, 0),
         ([0.9, 0.95, 0.9], 0.5, 1, 0),

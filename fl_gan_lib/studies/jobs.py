@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, run_attack
-from fl_gan_lib.data import to_uint8
+from fl_gan_lib.data import from_uint8, to_uint8
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import WithholdingClient
 from fl_gan_lib.federation import Client, federate
-from fl_gan_lib.metrics import accuracies, accuracy, evaluate_samples, tstr
+from fl_gan_lib.metrics import accuracies, accuracy, anchor_samples, evaluate_samples, tstr
 from fl_gan_lib.records import AttackRecord, record_path, rounds_reached
 from fl_gan_lib.studies.baselines import invert, invert_with_generator, memorise, run_oracle, train_honest
 from fl_gan_lib.studies.sweep import Job, Result, sweep
@@ -61,6 +61,12 @@ def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
         if rounds_reached(path) <= record.config["rounds"]:  # a quick look leaves the whole run's record as it is
             record.save(path)
     return rows, record.samples[-1, :10]
+
+
+def anchor_job(target: int, seed: int, *, name: str, rounds: int | None = None) -> Result:
+    """What an anchor scores (`anchor_samples`): noise, another class, real images."""
+    pictures = from_uint8(anchor_samples(target)[name])
+    return _judge_pictures(target, seed, pictures, rounds=check_rounds(rounds))
 
 
 def _judge_pictures(target: int, seed: int, pictures: Tensor, *, rounds: int, accuracy: float = math.nan) -> Result:

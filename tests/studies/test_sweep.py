@@ -16,7 +16,7 @@ from fl_gan_lib.studies.defences import DEFENCES
 from fl_gan_lib.studies.detection import ATTACKERS
 from fl_gan_lib.studies.jobs import attack_job, compare
 from fl_gan_lib.studies.sweep import Result, fingerprint, sweep
-from fl_gan_lib.studies.table import KINDS, compare_digits
+from fl_gan_lib.studies.table import CONFIRMED, KINDS, compare_digits, confirm_on_mnist, follow_rounds
 from fl_gan_lib.studies.variants import PriorAttacker
 
 
@@ -142,8 +142,27 @@ def test_the_table_compares_the_attack_with_all_its_anchors(tmp_path, monkeypatc
     oracles = table["kind"].str.startswith("oracle")
     assert table.loc[~oracles, "accuracy"].between(0.05, 1).all()
     assert table.loc[table["kind"] != "honest", ["probe", "tstr"]].notna().all(axis=None)
-    kinds = ["attack", "class_held_back", "oracle", "oracle_all_classes", "passive"]
+    kinds = ["attack", "class_held_back", "oracle", "passive"]
     assert sorted(file.name for file in tmp_path.iterdir()) == [*(f"{kind}_7.npz" for kind in kinds), "seeds.csv"]
     assert load_records(tmp_path, "passive")[7].config["inject"] is False
+    for name, least, most in (("noise", 0, 0.1), ("real images", 0.7, 1)):
+        assert table.set_index("kind").loc[name, ["probe", "tstr"]].between(least, most).all()
     held_back = load_records(tmp_path, "class_held_back")[7]
     assert held_back.metrics["target_accuracy"].iloc[-1] == 0 and "tstr" in held_back.metrics
+
+
+@pytest.mark.needs_mnist
+def test_the_recorded_runs_are_judged_on_all_of_mnists_test_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "train_judge", partial(train_judge, steps=1))
+    table = confirm_on_mnist("notebooks/runs", digits=[3], path=tmp_path / "mnist_test.csv", num_workers=1)
+    table = table.set_index("kind")
+    assert set(table.index) == {"real images", *CONFIRMED}
+    assert table.loc["attack", "probe"] > 0.9 * table.loc["real images", "probe"] > 5 * table.loc["passive", "probe"]
+    assert table.loc["passive", "tstr"] < 0.1 < 0.8 < table.loc["attack", "tstr"]
+
+
+def test_every_round_is_followed(tmp_path):
+    table = follow_rounds(seeds=[0], rounds=3, path=tmp_path / "every_round.csv", num_workers=1)
+    assert table["round"].tolist() == [1, 2, 3] * 2 and set(table["kind"]) == {"attack", "honest"}
+    bias = table.groupby("kind")["spare_bias"].last()
+    assert bias["attack"] > bias["honest"], "the attacker alone teaches the spare output"
