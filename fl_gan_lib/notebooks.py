@@ -76,6 +76,7 @@ def run_attack_notebook(
         "dataset": dataset,
         "data": str(Path(data).expanduser().resolve()) if data else "",
         "rounds": rounds,
+        "rounds_by_hand": 0,
         "seed": seed,
         "output": str(folder),
         "picture": str(picture),

@@ -21,7 +21,7 @@ from fl_gan_lib.figures import (
     save_emergence,
     tile,
 )
-from fl_gan_lib.studies.figures import plot_roc, plot_spread, plot_tradeoff
+from fl_gan_lib.studies.figures import plot_bands, plot_groups, plot_roc, plot_spread, plot_tradeoff
 
 
 def test_tile_puts_each_image_in_its_place():
@@ -112,6 +112,13 @@ def test_strips_are_labelled_and_set_the_private_ones_off(record):
         lambda record: plot_emergence({3: record, 4: of_class(record, 4)}),
         lambda record: plot_partition([np.arange(5), np.arange(5, 10)], np.arange(10)),
         lambda record: plot_spread({"a": [0.1, 0.2, 0.4], "b": [0.9]}, xlabel="probe"),
+        lambda record: plot_groups(
+            {"a": {"b": [1, 20], "c": [300]}, "d": {"e": [4000]}},
+            levels={"real": 5},
+            xlabel="distance",
+            logarithmic=True,
+        ),
+        lambda record: plot_bands({"a": ([1, 5], np.ones((3, 2)))}, levels={"noise": 0.1}, ylabel="probe"),
         lambda record: plot_strips({"": record.private_samples[:3]}),
         lambda record: plot_curves({"a": [0.1, 0.2], "b": [0.3, 0.4]}),
     ],

@@ -31,6 +31,89 @@ def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str 
     return finish(figure)
 
 
+def plot_groups(
+    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    levels: Mapping[str, float],
+    xlabel: str,
+    logarithmic: bool = False,
+) -> Figure:
+    """Settings by the question that they answer: a dot a run, a bar at the median, and anchors as dotted lines.
+
+    Args:
+        groups: by question, and in it by setting, a value for each run; drawn in this order.
+        levels: by name, the values of the anchors.
+        xlabel: of the common axis.
+        logarithmic: for distances, which span powers of ten.
+    """
+    rows = [len(settings) for settings in groups.values()]
+    figure, axes = plt.subplots(
+        len(groups),
+        1,
+        figsize=(9, 0.26 * sum(rows) + 0.34 * len(rows) + 0.8),
+        layout="constrained",
+        sharex=True,
+        height_ratios=[number + 0.6 for number in rows],
+        squeeze=False,
+    )
+    for axis, (question, settings) in zip(axes[:, 0], groups.items(), strict=True):
+        for height in levels.values():
+            axis.axvline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
+        for row, values in enumerate(reversed(settings.values())):
+            axis.plot(values, [row] * len(values), "o", color=ATTACKER, markersize=5, alpha=0.7)
+            axis.plot([np.median(values)] * 2, [row - 0.35, row + 0.35], color=OTHERS[0], linewidth=3)
+        axis.set_yticks(range(len(settings)), reversed(settings))
+        axis.set_ylim(-0.6, len(settings) - 0.4)
+        axis.set_title(question, loc="left", fontsize=10, weight="bold", pad=16 if axis is axes[0, 0] else 4)
+        axis.grid(axis="y", color="lightgrey", linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    top, bottom = axes[0, 0], axes[-1, 0]
+    for name, height in levels.items():
+        top.annotate(
+            name, (height, 1), xycoords=("data", "axes fraction"), color=ANCHOR, fontsize=8, ha="center", va="bottom"
+        )
+    if logarithmic:
+        bottom.set_xscale("log")
+    bottom.set_xlabel(xlabel)
+    return finish(figure)
+
+
+def plot_bands(
+    curves: Mapping[str, tuple[Sequence[float], np.ndarray]],
+    *,
+    levels: Mapping[str, float] | None = None,
+    colours: Mapping[str, str] | None = None,
+    ylabel: str,
+    title: str = "",
+) -> Figure:
+    """One line a name at the median of its seeds, in a band from the lowest to the highest; named at its right end.
+
+    Args:
+        curves: by name, the rounds (R,) and the values of each seed (seeds, R).
+        levels: by name, heights of anchors, drawn as faint lines.
+        colours: by name, those of the roles in `palette`; the other curves get colours that stand for no role.
+        ylabel: of the vertical axis.
+        title: above the plot.
+    """
+    figure, axes = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
+    spare = cycle(OTHERS)
+    for (name, (rounds, values)), style in zip(curves.items(), cycle(("-", "--", "-.", ":")), strict=False):
+        colour = (colours or {}).get(name) or next(spare)
+        median = np.median(values, axis=0)
+        axes.plot(rounds, median, color=colour, linestyle=style, linewidth=2)
+        axes.fill_between(rounds, np.min(values, axis=0), np.max(values, axis=0), color=colour, alpha=0.2, linewidth=0)
+        axes.annotate(
+            f"  {name}: {median[-1]:.2f}", (rounds[-1], median[-1]), color=colour, va="center", annotation_clip=False
+        )
+    for name, height in (levels or {}).items():
+        axes.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
+        axes.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, va="bottom")
+    axes.set(xlabel="round", ylabel=ylabel)
+    axes.set_title(title, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    return finish(figure)
+
+
 def plot_tradeoff(
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, groups: Mapping[str, str]
 ) -> Figure:

@@ -20,6 +20,7 @@ SMOKE = {
         "dataset": "mnist-5k",
         "data": "",
         "rounds": 3,
+        "rounds_by_hand": 2,
         "seed": 1,
         "output": "set by the test",
         "picture": "set by the test",

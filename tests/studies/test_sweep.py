@@ -11,7 +11,7 @@ from fl_gan_lib.judge import train_judge
 from fl_gan_lib.records import load_records
 from fl_gan_lib.studies import baselines, jobs
 from fl_gan_lib.studies.anatomy import SETTINGS
-from fl_gan_lib.studies.baselines import invert, memorise
+from fl_gan_lib.studies.baselines import invert
 from fl_gan_lib.studies.defences import DEFENCES
 from fl_gan_lib.studies.detection import ATTACKERS
 from fl_gan_lib.studies.jobs import attack_job, compare
@@ -113,16 +113,14 @@ def count_threads(place: int) -> Result:
 def test_each_kind_of_setting_runs(tmp_path, monkeypatch):
     # All of the steps are taken where notebook 05 is run with a small size.
     monkeypatch.setattr(jobs, "invert", partial(invert, steps=3))
-    monkeypatch.setattr(jobs, "memorise", partial(memorise, steps=3))
     monkeypatch.setattr(PriorAttacker, "prior_steps", 3)
-    monkeypatch.setattr(metrics, "train_judge", partial(train_judge, steps=1))
-    names = ["no injection", "up 0.1, down 0.1", "ten outputs", "pixels, honest model", "own digits first"]
-    names += ["generator, before the quiet rounds", "learned by heart", "strided, tanh"]
+    names = ["no injection", "up 0.1, down 0.1", "ten outputs", "inversion, honest model", "own digits first"]
+    names += ["generator, before the quiet rounds", "learned by heart", "strided tanh"]
     table = compare(
         SETTINGS, "setting", names, digits=[3], seeds=[5], rounds=1, path=tmp_path / "anatomy.csv", num_workers=1
     )
     assert set(table["setting"]) == set(names) and (table["seed"] == 5).all() and (table["round"] == 1).all()
-    assert table[["probe", "tstr"]].notna().all(axis=None)
+    assert table["probe"].notna().all() and table["tstr"].isna().all(), "a quick look does without"
     assert table.loc[table["setting"] != "learned by heart", "accuracy"].between(0.05, 1).all()
     pictures = np.load(tmp_path / "anatomy.npz")
     assert set(pictures) == set(names) and all(pictures[name].shape == (10, 28, 28) for name in names)
@@ -137,7 +135,7 @@ def test_an_unknown_setting_is_refused_with_the_known_ones(tmp_path):
 def test_the_table_compares_the_attack_with_all_its_anchors(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "train_judge", partial(train_judge, steps=1))
     monkeypatch.setattr(baselines, "train_judge", partial(train_judge, steps=1))
-    table = compare_digits([7], seeds=[0], rounds=2, path=tmp_path / "seeds.csv", num_workers=1)
+    table = compare_digits([7], seeds=[0], rounds=5, path=tmp_path / "seeds.csv", num_workers=1)
     assert table["kind"].tolist() == sorted(KINDS) and (table["digit"] == 7).all()
     oracles = table["kind"].str.startswith("oracle")
     assert table.loc[~oracles, "accuracy"].between(0.05, 1).all()
