@@ -106,8 +106,9 @@ class Probe:
     Its features are those of three judges that have never seen the class, so nothing but the fakes can teach it. Train
     on synthetic, test on real (Esteban et al. 2017, section 4), with a linear probe (Alain and Bengio 2016).
 
-    Why three: with the features of one network, noise reaches an F1 of 0.05 to 0.26, depending on the network's seed;
-    noise happens to lie where that network puts a class that it does not know. Three do not agree on such a place.
+    Why three: with the features of one network, noise reaches an F1 of up to 0.26 on the digit 3, depending on the
+    network's seed. It happens to lie where that network puts a class that it does not know. Three do not agree on such
+    a place: with them, noise has 0 (notebooks/pages/results.md).
 
     Attributes:
         target: the number of the class.
