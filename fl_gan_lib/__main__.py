@@ -131,7 +131,9 @@ def table(parser: ArgumentParser) -> Callable[[Namespace], object]:
         options = _sweep_options(given)
         table.compare_digits(given.digits, seeds=given.seeds, kinds=given.kinds, **options)
         if 3 in given.digits and {"attack", "honest"} <= {*given.kinds}:
-            table.follow_rounds(**options | {"path": given.csv.with_name("every_round.csv")})
+            table.follow_rounds(
+                seeds=given.seeds or range(3), **options | {"path": given.csv.with_name("every_round.csv")}
+            )
 
     return run
 

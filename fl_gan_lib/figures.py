@@ -122,7 +122,8 @@ def plot_side_by_side(
         rows = [int(np.abs(record.rounds - wanted).argmin()) for wanted in rounds]
         labels = [f"round {wanted}" for wanted in rounds] if place == 0 else [""] * len(rows)
         _draw_rows(axis, [record.samples[row] for row in rows], columns, labels)
-        axis.set_title(name, fontsize=11)
+        stopped = record.rounds[-1] < rounds[-1]
+        axis.set_title(f"{name} (ends in round {record.rounds[-1]})" if stopped else name, fontsize=11)
     return finish(figure)
 
 
@@ -204,11 +205,11 @@ def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:
             axis.axvline(current, color="black", linewidth=1)
             value = record.metrics.loc[record.metrics["round"] == current, column].item()
             axis.plot([current], [value], "o", color=colour, markersize=9)
-            name = f"{name}: {value:.2f}"
+            name = name if np.isnan(value) else f"{name}: {value:.2f}"
         lines = record.anchors if column == "probe" else {"": 1}
         for anchor, height in lines.items():
             axis.axhline(height, color="lightgrey", linewidth=1, zorder=0)
-            if anchor != "another class":  # its line is near that of noise
+            if anchor != "another class" or height > lines["noise"] + 0.1:  # or the two names would overlap
                 side = "top" if height > 0.5 else "bottom"
                 axis.text(record.rounds[-1], height, f"{anchor} ", color=ANCHOR, fontsize=8, ha="right", va=side)
         axis.set(title=name, xlabel="round", ylim=(-0.05, 1.25 if column == "diversity" else 1.08))
@@ -338,14 +339,14 @@ def plot_curves(
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="lightgrey", linewidth=0.5)
     bottom, top = axes.get_ylim()
-    heights = _spread([(values[-1] - bottom) / (top - bottom) for values in curves.values()], gap=0.08)
+    heights = spread_labels([(values[-1] - bottom) / (top - bottom) for values in curves.values()], gap=0.08)
     for (name, values), height in zip(curves.items(), heights, strict=True):
         words = f"{name}: {values[-1]:.3f}"
         axes.text(1.01, height, words, transform=axes.transAxes, va="center", color=chosen[name])
     return finish(figure)
 
 
-def _spread(heights: Sequence[float], *, gap: float) -> list[float]:
+def spread_labels(heights: Sequence[float], *, gap: float) -> list[float]:
     """Heights of labels, from 0 to 1, moved apart until none is closer to another than `gap`."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = [min(max(height, 0), 1) for height in heights]
@@ -374,8 +375,10 @@ def _common_rounds(records: Sequence[AttackRecord]) -> np.ndarray:
 
 def _draw_rows(axes: plt.Axes, rows: Sequence[np.ndarray], columns: int, labels: Sequence[str]) -> None:
     """The first `columns` images of each row, (N, S, S), and a label at its left."""
-    _draw_tiles(axes, tile(np.concatenate([row[:columns] for row in rows]), columns))
     side = rows[0].shape[-1]
+    white = np.full((columns, side, side), 255, np.uint8)
+    padded = [np.concatenate([row, white])[:columns] for row in rows]
+    _draw_tiles(axes, tile(np.concatenate(padded), columns))
     axes.set_yticks([BORDER + side / 2 + (side + BORDER) * place for place in range(len(rows))], labels)
     axes.tick_params(length=0)
 

@@ -1,7 +1,7 @@
 """Accuracy, and every number about the leakage that the notebooks quote.
 
 Two of them answer the two questions that matter, both on real images that nobody trained on: the probe (what do the
-fakes tell?) and `tstr` (could they replace real images?). Noise scores near 0 on both.
+fakes tell?) and `tstr` (could they replace real images?). On MNIST, noise scores near 0 on both.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def accuracies(model: nn.Module, test: ImageDataset, target: int) -> dict[str, f
     return {"accuracy": accuracy(model, test), "target_accuracy": share}
 
 
-def explain_unmeasured(num_held_out: int) -> str:
-    """Why some numbers are not measured; empty if all are.
-
-    Args:
-        num_held_out: how many images of the target nobody trained on.
-    """
-    if num_held_out >= MIN_HELD_OUT:
-        return ""
-    return f"{num_held_out} held-out images of the target are too few: at least {MIN_HELD_OUT} are needed"
+def explain_unmeasured(train: ImageDataset, test: ImageDataset, target: int) -> str:
+    """Why some numbers about a class are not measured; empty if all are."""
+    is_target = test.labels == target
+    for count, whose in ((int(is_target.sum()), "the target"), (int((~is_target).sum()), "the other classes")):
+        if count < MIN_HELD_OUT:
+            return f"{count} held-out images of {whose} are too few: at least {MIN_HELD_OUT} are needed"
+    if len(set(train.labels.tolist()) - {target}) < 2:
+        return "there are training images of fewer than two other classes"
+    return "" if (train.labels == target).any() else "there is no training image of the target"
 
 
 def frechet_distance(features: Tensor, other: Tensor) -> float:
@@ -129,7 +129,8 @@ class Probe:
     def f1(self, images: Tensor) -> float:
         """The F1 score of the class on the test images, 0 to 1, for images (m, 1, S, S) in [-1, 1] that stand for it.
 
-        The classifier gets about as many of them as there are images of another class.
+        The classifier gets about as many of them as there are images of another class. Precision, and with it F1,
+        depends on how rare the class is among the test images: compare runs on one test set only.
         """
         images = images[: round(len(self.labels) / len(self.labels.unique()))]
         features = torch.cat([self.others, _join_features(self.networks, images)])
@@ -155,8 +156,9 @@ class Yardsticks:
             measured) where there are fewer than 50 held-out images of the class.
         other: Fréchet distance from another class's images (half of the classes further on) to the reference; NaN
             likewise.
-        probe: of the class; None where there are fewer than 50 held-out images of it.
+        probe: of the class; None where some numbers are not measured.
         probe_anchors: by name of the anchor (`anchor_samples`), the probe's F1; empty likewise.
+        unmeasured: why some numbers are not measured; empty if all are.
     """
 
     target: int
@@ -169,11 +171,7 @@ class Yardsticks:
     other: float
     probe: Probe | None
     probe_anchors: dict[str, float]
-
-    @property
-    def unmeasured(self) -> str:
-        """Why some numbers are not measured; empty if all are."""
-        return explain_unmeasured(len(self.held_out))
+    unmeasured: str
 
     def real_distance(self, num_samples: int) -> float:
         """The Fréchet distance that `num_samples` real images would have to the reference.
@@ -204,7 +202,8 @@ def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
     members, held_out = (part.images[part.labels == label].flatten(1) for part in (train, test))
     halves = other = math.nan
     probe, probe_anchors = None, {}
-    if not explain_unmeasured(len(held_out)):
+    unmeasured = explain_unmeasured(train, test, label)
+    if not unmeasured:
         rng = torch.Generator().manual_seed(0)
         halvings = [features[torch.randperm(len(features), generator=rng)].chunk(2) for _ in range(10)]
         halves = float(np.mean([frechet_distance(a, b) for a, b in halvings]))
@@ -224,6 +223,7 @@ def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
         other=other,
         probe=probe,
         probe_anchors=probe_anchors,
+        unmeasured=unmeasured,
     )
 
 
@@ -255,7 +255,8 @@ def anchor_samples(target: str | int, *, dataset: Dataset = "mnist-5k") -> dict[
 
     Returns:
         By name, uint8 (n, S, S): `"noise"`, 500 images of uniform noise; `"another class"`, training images of the
-        class half of the classes further on; `"real images"`, those of the class itself.
+        class half of the classes further on (the classifiers behind the probe and TSTR know them by their own name, as
+        well); `"real images"`, those of the class itself.
     """
     return _anchor_samples(training_and_test(dataset)[0], check_target(target, dataset))
 
@@ -270,7 +271,10 @@ def _anchor_samples(train: ImageDataset, label: int) -> dict[str, np.ndarray]:
 
 
 def _another_class(label: int, train: ImageDataset) -> int:
-    return (label + len(train.classes) // 2) % len(train.classes)
+    """Half of the classes further on, or the next one of which there are training images."""
+    count = len(train.classes)
+    further = [(label + count // 2 + step) % count for step in range(count)]
+    return next((other for other in further if other != label and (train.labels == other).any()), label)
 
 
 def evaluate_samples(
@@ -296,8 +300,8 @@ def evaluate_samples(
         many held-out images. Near 1 no copying shows, and that is all it says: noise has 1 too. If every sample were a
         copy of a training image, it would be about 0.75 on mnist-5k and 0.83 on mnist (a copy is the nearest in one of
         the equal shares only).
-        NaN stands for "not measured": all but recognition and diversity, where there are fewer than 50 held-out images
-        of the class; `frechet_real`, where there are fewer than 100 samples.
+        NaN stands for "not measured": all but recognition and diversity, where there are too few images
+        (`explain_unmeasured`); `frechet_real`, where there are fewer than 100 samples.
 
     Raises:
         ValueError: the samples have another shape or type, or are too few; there is no such class or data set.
@@ -340,7 +344,7 @@ def tstr(
 
     A judge learns the class from the samples alone, and the other classes from their training images (as many of each,
     500 at most). Its F1 score of the class on the test images is the answer (Esteban et al. 2017, section 4; as a
-    classification accuracy score, Ravuri and Vinyals 2019). It takes about ten seconds a seed.
+    classification accuracy score, Ravuri and Vinyals 2019). It takes some seconds a seed.
 
     Args:
         samples: uint8 of shape (n, S, S), at least 2; quote numbers from at least 500 only.
@@ -349,7 +353,7 @@ def tstr(
         seeds: of the classifiers, at least one.
 
     Returns:
-        The median over the seeds, 0 to 1; NaN (not measured) where there are fewer than 50 test images of the class.
+        The median over the seeds, 0 to 1; NaN (not measured) where there are too few images (`explain_unmeasured`).
 
     Raises:
         ValueError: as for `evaluate_samples`, or there is no seed.
@@ -359,7 +363,7 @@ def tstr(
     label = check_target(target, dataset)
     train, test = (part.to(torch.device("cpu")) for part in training_and_test(dataset))
     images = _check_samples(samples, train.side)
-    if explain_unmeasured(int((test.labels == label).sum())):
+    if explain_unmeasured(train, test, label):
         return math.nan
     others = _other_classes(train, label)
     images = images[: round(len(others) / len(others.labels.unique()))]

@@ -31,7 +31,7 @@ class AttackRecord:
         rounds: int64 (R,), the recorded rounds, increasing.
         metrics: one row per recorded round; the columns are those of `metrics.evaluate_samples`, and `round`,
             `seconds` (of training so far), `accuracy` (of the global model on the test set) and `target_accuracy` (on
-            the test images of the target alone).
+            the test images of the target alone). Records of a sweep also have `tstr`, in the last row alone.
         config: how the record was made: target, data set, seed, number of rounds and so on; JSON values only. Under
             `probe_anchors`, by name, the probe's value for noise, for another class and for real images.
     """
@@ -121,11 +121,19 @@ class AttackRecord:
 
 
 RECOGNISABLE = 0.8  # of the probe's value for real images
+CLEARLY_ABOVE = 1.5  # times what noise and another class have: a probe whose real images have less tells nothing apart
 
 
 def is_recognisable(record: AttackRecord) -> np.ndarray:
-    """In which recorded rounds the probe has 0.8 of its value for real images: bool (R,), nowhere if not measured."""
-    return (record.metrics["probe"] >= RECOGNISABLE * record.anchors.get("real images", np.nan)).to_numpy()
+    """In which recorded rounds the probe has 0.8 of its value for real images: bool (R,).
+
+    Nowhere, where it is not measured, or where it does not tell real images from noise and from another class.
+    """
+    anchors = dict(record.anchors)
+    real = anchors.pop("real images", np.nan)
+    floor = max(anchors.values(), default=np.nan)
+    probe = record.metrics["probe"].to_numpy()
+    return (probe >= RECOGNISABLE * real) & (probe > floor) & (real > CLEARLY_ABOVE * floor)
 
 
 def summarise(record: AttackRecord) -> str:
@@ -136,10 +144,12 @@ def summarise(record: AttackRecord) -> str:
     if np.isnan(last["probe"]) or not record.anchors:
         reason = record.config.get("not_measured", "it is a record of an earlier version")
         verdict, probe, look = "Not judged", f"not measured ({reason})", " Look at the picture."
+    who = "somebody who has its images" if record.config["kind"] == "oracle" else "a participant who has no image of it"
+    accuracy = "" if np.isnan(last["accuracy"]) else f"; global accuracy {last['accuracy']:.3f}"
     return (
-        f"{verdict}: what the class {record.target_name} looks like, by a participant without a single image of it "
+        f"{verdict}: what the class {record.target_name} looks like, by {who} "
         f"({record.config['dataset']}, {record.rounds[-1]} rounds, seed {record.config['seed']}).{look}\n"
-        f"How well: probe {probe}; diversity {last['diversity']:.2f}; global accuracy {last['accuracy']:.3f}.\n"
+        f"How well: probe {probe}; diversity {last['diversity']:.2f}{accuracy}.\n"
         f"How long: {last['seconds']:.0f} s of training."
     )
 

@@ -48,7 +48,7 @@ def test_runs_stand_side_by_side_at_the_rounds_nearest_to_those_wanted(record):
     one, other = (axes.images[0].get_array() for axes in figure.axes)
     assert np.array_equal(one, tile(record.samples[[0, 1, 1], :3].reshape(-1, 28, 28), 3))
     assert np.array_equal(other, tile(record.samples[[0, 0, 0], :3].reshape(-1, 28, 28), 3))
-    assert [axes.get_title() for axes in figure.axes] == ["attack", "oracle"]
+    assert [axes.get_title() for axes in figure.axes] == ["attack (ends in round 5)", "oracle (ends in round 1)"]
 
 
 def test_emergence_follows_the_same_latent_vectors_and_ends_with_private_images(record):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fl_gan_lib import judge, metrics
-from fl_gan_lib.data import to_uint8
+from fl_gan_lib.data import ImageDataset, to_uint8
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.judge import load_judge
 from fl_gan_lib.metrics import accuracy, anchor_samples, evaluate_samples, frechet_distance, tstr, yardsticks
@@ -113,10 +113,46 @@ def test_tstr_is_the_median_over_the_seeds_and_the_same_again(samples, monkeypat
 
 
 def test_no_classifier_behind_the_probe_has_seen_the_class(mnist_5k, monkeypatch):
-    shown = []
-    monkeypatch.setattr(metrics, "load_judge", lambda data, **_: shown.append(data) or judge.Judge().eval())
+    shown = {}
+
+    def load(data, *, seed, steps):
+        shown[seed] = data
+        return judge.Judge().eval().requires_grad_(False)
+
+    monkeypatch.setattr(metrics, "load_judge", load)
     metrics._make_probe(*mnist_5k, 3)
-    assert len(shown) == 3 and all(len(data) == 3600 and (data.labels != 3).all() for data in shown)
+    assert set(shown) == {0, 1, 2}, "three networks, from different starts"
+    assert all(len(data) == 3600 and (data.labels != 3).all() for data in shown.values())
+
+
+def dataset_of(counts, side=16):
+    """Random images, so many of each class."""
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    random = torch.Generator().manual_seed(0)
+    return ImageDataset(torch.rand(len(labels), 1, side, side, generator=random) * 2 - 1, labels, ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "reason"),
+    [
+        ((60, 60, 60), (49, 60, 60), "49 held-out images of the target"),
+        ((60, 60, 60), (60, 20, 20), "40 held-out images of the other classes"),
+        ((60, 60, 0), (60, 60, 60), "fewer than two other classes"),
+        ((0, 60, 60), (60, 60, 60), "no training image of the target"),
+        ((60, 60, 60), (50, 50, 50), ""),
+    ],
+)
+def test_what_cannot_be_measured_is_not_measured(train, test, reason, monkeypatch):
+    monkeypatch.setattr(metrics, "load_judge", lambda data, **_: judge.Judge(3, 16).eval().requires_grad_(False))
+    pair = dataset_of(train), dataset_of(test)
+    real = yardsticks("a", pair)
+    assert reason in real.unmeasured and bool(reason) == bool(real.unmeasured)
+    samples = to_uint8(pair[1].images_of("a"))
+    scores = evaluate_samples(samples, "a", dataset=pair)
+    assert np.isnan([scores[name] for name in ("probe", "frechet_distance", "copy_ratio")]).all() == bool(reason)
+    assert set(real.probe_anchors) == (set() if reason else {"noise", "another class", "real images"})
+    if reason:
+        assert np.isnan(tstr(samples, "a", dataset=pair, seeds=[0]))
 
 
 def test_recognition_diversity_and_distance_put_everything_where_it_belongs(scores):

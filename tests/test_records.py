@@ -7,7 +7,14 @@ import pandas as pd
 import pytest
 
 from fl_gan_lib.recording import files
-from fl_gan_lib.records import AttackRecord, load_all_records, load_records, record_path
+from fl_gan_lib.records import (
+    AttackRecord,
+    is_recognisable,
+    load_all_records,
+    load_records,
+    record_path,
+    summarise,
+)
 
 
 def test_round_trip(record, tmp_path):
@@ -115,6 +122,8 @@ METRICS |= {"round": [1, 5]}
         ({"config dataset": None}, "dataset is None"),
         ({"config seed": "0"}, "seed is '0'"),
         ({"config rounds": [[[]] * 1000]}, r"rounds is \[\[\[\].{1,80}, and not of type int"),
+        ({"config probe_anchors": {"real images": 0.9}}, "probe_anchors are .* not a value for each of"),
+        ({"config probe_anchors": {"noise": 0, "another class": 0, "real images": None}}, "not from 0 to 1"),
         ({"metrics": [METRICS]}, "config or its metrics are missing, or not by name"),
         ({"metrics": {}}, "the metrics lack accuracy, diversity, recognition, round, seconds"),
         ({"metrics probe": [0.5]}, "the columns of the metrics are not of one length"),
@@ -197,3 +206,19 @@ def test_a_damaged_record_is_left_out_and_named(record, tmp_path):
 def test_each_kind_of_run_is_loaded_by_its_name(record, tmp_path):
     record.save(record_path(tmp_path, 3, "oracle"))
     assert list(load_records(tmp_path, "oracle")) == [3]
+
+
+def test_a_record_of_a_time_before_the_probe_still_loads(record, tmp_path):
+    del record.metrics["probe"], record.config["probe_anchors"]
+    loaded = AttackRecord.load(record.save(tmp_path / "attack_3.npz"))
+    assert loaded.metrics["probe"].isna().all() and loaded.anchors == {}
+    assert not is_recognisable(loaded).any() and summarise(loaded).startswith("Not judged")
+
+
+def test_only_a_probe_that_tells_real_images_from_noise_calls_anything_recognisable(record):
+    record.metrics["probe"] = [0.5, 0.75]
+    assert is_recognisable(record).tolist() == [False, True]
+    record.config["probe_anchors"] = {"noise": 0.5, "another class": 0.1, "real images": 0.6}
+    assert is_recognisable(record).tolist() == [False, False]
+    record.config["probe_anchors"] = dict.fromkeys(record.anchors, 0.0)
+    assert not is_recognisable(record).any()

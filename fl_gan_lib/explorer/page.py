@@ -20,7 +20,7 @@ from fl_gan_lib.records import AttackRecord, check_keys
 # Enough for small pictures and for large ones; the size of a page matters on a classroom's Wi-Fi.
 NUM_GREYS, NUM_GREYS_LARGE = 8, 16
 
-MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle")
+MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle", "class held back 200 rounds")
 
 SCRIPT = Path(__file__).with_name("explorer.js")
 

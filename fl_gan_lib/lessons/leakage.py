@@ -28,6 +28,9 @@ def check_loss(generator_loss: Callable[[Tensor, int], Tensor]) -> None:
         "the mean of the *logits*. Turn them into log-probabilities first: `log_softmax(1)`.": -logits[:, 3].mean(),
     }
     if abs(found - -log_p.mean()) < 1e-4:
+        other = as_number(generator_loss(logits, 5), "For the target 5")
+        if not abs(other + logits.detach().log_softmax(1)[:, 5].mean()) < 1e-4:
+            raise Mistake("You return the right number for the target 3, and not for the target 5. Use `target`.")
         if not (isinstance(value, Tensor) and value.requires_grad):
             raise Mistake("The number is right, and it is cut off from the logits. Return a tensor, without `.item()`.")
         return
@@ -95,11 +98,14 @@ def check_f1(f1: Callable[[Sequence[int], Sequence[int], int], float]) -> None:
         / 2,
     }
     right = f1_score(is_target, said)
-    if abs(found - right) > 1e-4:
+    if not abs(found - right) <= 1e-4:
         for words, wrong in scores.items():
             if abs(found - wrong) < 1e-4:
                 raise Mistake(f"You return {words}")
         raise Mistake(f"For 200 images you return {found:.3f}, and it should be {right:.3f}.")
+    of_two = as_number(f1(labels.tolist(), predicted.tolist(), 2), "For the target 2")
+    if not abs(of_two - f1_score(labels == 2, predicted == 2)) <= 1e-4:
+        raise Mistake("You return the right number for the target 3, and not for the target 2. Use `target`.")
     nobody = as_number(f1([3, 1, 2], [1, 1, 2], 3), "Where no image is called the target,")
     if nobody != 0:
         raise Mistake(f"Where no image is called the target, you return {nobody:g}. It should be 0.")
@@ -160,6 +166,8 @@ def check_alarm(alarm: Callable[[Sequence[float], float, int], int]) -> None:
         if found == right:
             continue
         low = [place for place, value in enumerate(accuracies) if value < threshold]
+        if threshold in accuracies and found == accuracies.index(threshold) + 1:
+            raise Mistake(f"{case} you return {found:g}. An accuracy of exactly {threshold} is not below {threshold}.")
         if right and found == right - 1:
             raise Mistake(f"{case} you return {found:g}. The first round is round 1, and not 0.")
         if right and found == right - patience + 1:

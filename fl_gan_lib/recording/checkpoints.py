@@ -26,7 +26,7 @@ from fl_gan_lib.records import AttackRecord, rounds_reached
 if TYPE_CHECKING:
     from fl_gan_lib.recording.recorder import Recorder
 
-_VERSION = 2
+_VERSION = 3
 
 
 class Checkpoint:

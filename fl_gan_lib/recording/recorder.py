@@ -132,7 +132,7 @@ class Recorder:
             return None
         rows, frames, judged = zip(*self._snapshots, strict=True)
         real = self._yardsticks
-        notes = {"not_measured": real.unmeasured} if real.unmeasured else {"probe_anchors": real.probe_anchors}
+        notes = {"not_measured": real.unmeasured} if real.unmeasured else {"probe_anchors": dict(real.probe_anchors)}
         return AttackRecord(
             samples=np.stack(frames),
             final_samples=judged[-1],

@@ -17,6 +17,7 @@ VERSION = 1
 ARRAYS = {"samples": 4, "final_samples": 3, "private_samples": 3, "rounds": 1}
 # What the pictures, the explorer and the summary quote.
 COLUMNS = {"round", "seconds", "accuracy", "recognition", "diversity"}
+ANCHORS = ("noise", "another class", "real images")
 CONFIG = {"kind": str, "target": int, "dataset": str, "rounds": int, "seed": int}
 
 
@@ -36,6 +37,11 @@ def check_text(text: dict[str, Any]) -> None:
     check_class_names(classes)
     if config["target"] not in range(len(classes)):
         raise ValueError(f"the target is {config['target']!r:.80}, and not the number of one of {len(classes)} classes")
+    anchors = config.get("probe_anchors", dict.fromkeys(ANCHORS, 0))
+    if not isinstance(anchors, dict) or set(anchors) != set(ANCHORS):
+        raise ValueError(f"the config's probe_anchors are {anchors!r:.80}, and not a value for each of {ANCHORS}")
+    if not all(_is_number(value) and 0 <= value <= 1 for value in anchors.values()):
+        raise ValueError(f"the config's probe_anchors are {anchors!r:.80}, and not from 0 to 1")
     if missing := COLUMNS - metrics.keys():
         raise ValueError(f"the metrics lack {', '.join(sorted(missing))}")
     for name, column in metrics.items():

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -76,7 +77,7 @@ def invert(model: nn.Module, target: int, *, num_images: int = 500, steps: int =
     return pixels.tanh().detach()
 
 
-def invert_with_generator(model: nn.Module, target: int, *, num_images: int = 500, steps: int = 1080) -> Tensor:
+def invert_with_generator(model: nn.Module, target: int, *, num_images: int = 500, steps: int = 1080) -> np.ndarray:
     """Model inversion with the attack's generator: it is trained against `model`, which stays as it is.
 
     The same generator, optimiser, average and number of steps as in an attack of 100 rounds; all that is missing is a
@@ -89,7 +90,7 @@ def invert_with_generator(model: nn.Module, target: int, *, num_images: int = 50
         steps: of the generator, at least 1.
 
     Returns:
-        (num_images, 1, 28, 28) in [-1, 1].
+        uint8 of shape (num_images, 28, 28).
     """
     num_images, steps = whole_number("num_images", num_images, 1), whole_number("steps", steps, 1)
     frozen = copy.deepcopy(model).eval().requires_grad_(False)
@@ -97,7 +98,7 @@ def invert_with_generator(model: nn.Module, target: int, *, num_images: int = 50
     generator.to(next(frozen.parameters()).device)
     for _ in range(steps):
         generator.step(frozen, target)
-    return from_uint8(generator.render(torch.randn(num_images, LATENT_DIM)))
+    return generator.render(torch.randn(num_images, LATENT_DIM))
 
 
 def memorise(images: Tensor, *, num_images: int = 500, steps: int = 1500, seed: int = 0) -> Tensor:
@@ -146,10 +147,10 @@ def run_oracle(
     the same averaging and learning rate, and one step of the discriminator (the same `Classifier`) after each
     (Goodfellow et al. 2014, algorithm 1, with the non-saturating loss).
 
-    The owner stops early. It keeps a fifth of its images of the target apart, looks at its fakes every tenth round, and
-    keeps those that are nearest to the images apart: by the Fréchet distance of features of a network that it has
-    trained on its other images. After sixty rounds without an improvement it stops. The record ends with the fakes that
-    it keeps.
+    The owner stops early. It keeps a fifth of its images of the target apart, and looks at its fakes in the first
+    rounds and then in every tenth. It keeps those that are nearest to the images apart: by the Fréchet distance of
+    features of a network that it has trained on its other images. After sixty rounds without an improvement it stops.
+    The record ends with the fakes that it keeps.
 
     Args:
         all_classes: the discriminator learns to tell all of the victim's classes apart, and fakes, as the federation's
@@ -157,33 +158,33 @@ def run_oracle(
         target, dataset, rounds, seed, device, progress: as for `run_attack`.
 
     Returns:
-        The record, errors as of `run_attack`; also a ValueError if there are fewer than ten training images of the
+        The record, errors as of `run_attack`; also a ValueError if there are fewer than five training images of the
         target.
     """
     label, seed, progress = check_target(target, dataset), check_seed(seed), truth("progress", progress)
     all_classes = truth("all_classes", all_classes)
     rounds = count_active_rounds(check_rounds(rounds))
-    train, _ = training_and_test(dataset)
+    device = pick_device(device)
+    train = training_and_test(dataset)[0].to(torch.device("cpu"))
     victim, _ = split_participants(train.labels, label, num_classes=len(train.classes), seed=seed)
     own = train.subset(victim)
     private = own.images_of(train.classes[label])
-    if len(private) < 10:
-        raise ValueError(f"there are {len(private)} training images of {target}: give ten, or choose another target")
-    apart = private[: len(private) // 5]
-    rest = private[len(private) // 5 :]
+    if len(private) < 5:
+        raise ValueError(f"there are {len(private)} training images of {target}: give five, or choose another target")
+    apart, rest = private.split([number := max(2, len(private) // 5), len(private) - number])
     others = own.subset(own.labels != label)
     critic = train_judge(_labelled(others, rest, label), seed=seed)
+    wanted = critic.features(apart)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        discriminator = Classifier(len(train.classes) + 1, side=train.side).to(pick_device(device))
-        where = next(discriminator.parameters()).device
+        discriminator = Classifier(len(train.classes) + 1, side=train.side).to(device)
         generator = AveragedGenerator(rounds * GENERATOR_STEPS, make_model=partial(Generator, train.side))
-        generator.to(where)
+        generator.to(device)
     config = {"kind": "oracle", "target": label, **describe_data(dataset, train.classes)}
-    config |= {"rounds": rounds, "seed": seed, "all_classes": all_classes, "device": str(where)}
-    recorder = Recorder(config, private, dataset=dataset)
+    config |= {"rounds": rounds, "seed": seed, "all_classes": all_classes, "device": str(device)}
+    recorder = Recorder(config, rest, dataset=dataset)
     recorder.rounds = sorted({*snapshot_rounds(rounds), *range(10, rounds, 10)})
-    real = (rest.to(where), others.to(where) if all_classes else None)
+    real = (rest.to(device), others.to(device) if all_classes else None)
     trained = _gan_rounds(discriminator, generator, *real, label, rounds, seed)
     nothing = {"accuracy": float("nan"), "target_accuracy": float("nan")}  # there is no federation to measure
     kept, smallest = None, float("inf")
@@ -191,12 +192,12 @@ def run_oracle(
         for number, record in record_rounds(trained, recorder, generator, lambda: nothing, progress=progress):
             if record is None:
                 continue
-            distance = frechet_distance(critic.features(from_uint8(record.final_samples)), critic.features(apart))
-            if distance < smallest:
+            distance = frechet_distance(critic.features(from_uint8(record.final_samples)), wanted)
+            if kept is None or distance < smallest:
                 kept, smallest = record, distance
             elif number - kept.rounds[-1] >= PATIENCE:
                 break
-    return kept
+    return kept or recorder.record()
 
 
 def _labelled(others: ImageDataset, images: Tensor, label: int) -> ImageDataset:

@@ -43,8 +43,8 @@ def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> 
     metrics, _ = attack_job(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
     last = metrics.iloc[-1]
     rows = pd.concat(seen)
-    names = ("accuracy", "probe", "recognition", "diversity", "frechet_distance", "frechet_real", "frechet_other")
-    return rows.assign(**{f"{name}_run": last[name] for name in names}), NO_PICTURES
+    kept = last.drop(["round", "seconds", "target_accuracy", "copy_ratio"])
+    return rows.assign(**kept.add_suffix("_run")), NO_PICTURES
 
 
 def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], test: ImageDataset) -> pd.DataFrame:

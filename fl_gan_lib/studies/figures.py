@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import auc
 
-from fl_gan_lib.figures import finish
+from fl_gan_lib.figures import finish, spread_labels
 from fl_gan_lib.palette import ANCHOR, ATTACKER, OTHERS
 
 
@@ -96,21 +96,23 @@ def plot_bands(
         title: above the plot.
     """
     figure, axes = plt.subplots(figsize=(9.5, 3.6), layout="constrained")
-    spare = cycle(OTHERS)
+    spare, ends = cycle(OTHERS), {}
     for (name, (rounds, values)), style in zip(curves.items(), cycle(("-", "--", "-.", ":")), strict=False):
         colour = (colours or {}).get(name) or next(spare)
         median = np.median(values, axis=0)
         axes.plot(rounds, median, color=colour, linestyle=style, linewidth=2)
         axes.fill_between(rounds, np.min(values, axis=0), np.max(values, axis=0), color=colour, alpha=0.2, linewidth=0)
-        axes.annotate(
-            f"  {name}: {median[-1]:.2f}", (rounds[-1], median[-1]), color=colour, va="center", annotation_clip=False
-        )
+        ends[f"{name}: {median[-1]:.2f}"] = median[-1], colour
     for name, height in (levels or {}).items():
         axes.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
         axes.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, va="bottom")
     axes.set(xlabel="round", ylabel=ylabel)
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
+    bottom, top = axes.get_ylim()
+    heights = spread_labels([(height - bottom) / (top - bottom) for height, _ in ends.values()], gap=0.08)
+    for (words, (_, colour)), height in zip(ends.items(), heights, strict=True):
+        axes.text(1.01, height, words, transform=axes.transAxes, va="center", color=colour)
     return finish(figure)
 
 

@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from fl_gan_lib.attack import GENERATOR_STEPS, build_federation, check_rounds, count_active_rounds, run_attack
-from fl_gan_lib.data import from_uint8, to_uint8
+from fl_gan_lib.data import to_uint8
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import WithholdingClient
 from fl_gan_lib.federation import Client, federate
 from fl_gan_lib.metrics import accuracies, accuracy, anchor_samples, evaluate_samples, tstr
-from fl_gan_lib.records import AttackRecord, record_path, rounds_reached
+from fl_gan_lib.records import AttackRecord, record_path
 from fl_gan_lib.studies.baselines import invert, invert_with_generator, memorise, run_oracle, train_honest
 from fl_gan_lib.studies.sweep import Job, Result, sweep
 
@@ -60,9 +59,18 @@ def _keep(record: AttackRecord, folder: Path | None, kind: str) -> Result:
     rows.loc[rows.index[-1], "tstr"] = _tstr(record.final_samples, record.target, seed, planned)
     if folder is not None:
         path = record_path(folder, record.target_name, kind)
-        if rounds_reached(path) <= record.config["rounds"]:  # a quick look leaves the whole run's record as it is
+        finished = record.config["kind"] == "oracle" or record.rounds[-1] == planned
+        if finished and _rounds_planned(path) <= planned:  # a quick look leaves the whole run's record as it is
             record.save(path)
     return rows, record.samples[-1, :10]
+
+
+def _rounds_planned(path: Path) -> int:
+    """Of the run whose record is there; 0 if none is, or a damaged one."""
+    try:
+        return AttackRecord.load(path).config["rounds"]
+    except (OSError, ValueError):
+        return 0
 
 
 def _tstr(samples: np.ndarray, target: int, seed: int, rounds: int) -> float:
@@ -72,13 +80,11 @@ def _tstr(samples: np.ndarray, target: int, seed: int, rounds: int) -> float:
 
 def anchor_job(target: int, seed: int, *, name: str, rounds: int | None = None) -> Result:
     """What an anchor scores (`anchor_samples`): noise, another class, real images."""
-    pictures = from_uint8(anchor_samples(target)[name])
-    return _judge_pictures(target, seed, pictures, rounds=check_rounds(rounds))
+    return _judge_pictures(target, seed, anchor_samples(target)[name], rounds=check_rounds(rounds))
 
 
-def _judge_pictures(target: int, seed: int, pictures: Tensor, *, rounds: int, accuracy: float = math.nan) -> Result:
-    """One row for pictures (n, 1, 28, 28) that no run of rounds has drawn."""
-    samples = to_uint8(pictures)
+def _judge_pictures(target: int, seed: int, samples: np.ndarray, *, rounds: int, accuracy: float = math.nan) -> Result:
+    """One row for pictures, uint8 (n, 28, 28), that no run of rounds has drawn."""
     scores = evaluate_samples(samples, target) | {"tstr": _tstr(samples, target, seed, rounds)}
     return pd.DataFrame([{"round": rounds, "accuracy": accuracy} | scores]), samples[:10]
 
@@ -138,15 +144,16 @@ def inversion_job(
         if with_generator:
             pictures = invert_with_generator(model, target, steps=active * GENERATOR_STEPS)
         else:
-            pictures = invert(model, target)
-    return _judge_pictures(target, seed, pictures, rounds=rounds, accuracy=accuracy(model, load_dataset()[1]))
+            pictures = to_uint8(invert(model, target))
+    reached = {"rounds": round.number, "accuracy": accuracy(model, load_dataset()[1])}
+    return _judge_pictures(target, seed, pictures, **reached)
 
 
 def memory_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
     """A generator that has learned all training images of the target by heart (`memorise`)."""
     rounds = check_rounds(rounds)
     pictures = memorise(load_dataset()[0].images_of(str(target)), steps=15 * rounds, seed=seed)
-    return _judge_pictures(target, seed, pictures, rounds=rounds)
+    return _judge_pictures(target, seed, to_uint8(pictures), rounds=rounds)
 
 
 def compare(

@@ -29,7 +29,7 @@ KINDS: dict[str, tuple[Job, int]] = {
     "attack": (partial(attack_job, num_frames=24), 3),
     "honest": (honest_job, 3),
     "passive": (partial(attack_job, num_frames=24, kind="passive", inject=False), 1),
-    "class held back": (partial(withheld_attack, num_frames=24, kind="class_held_back", every=None), 1),
+    "class held back": (partial(withheld_attack, num_frames=24, kind="class_held_back_200_rounds", every=None), 1),
     "oracle": (oracle_job, 3),
     "oracle, all classes": (partial(oracle_job, all_classes=True), 3),
     "real images": (partial(anchor_job, name="real images"), 3),
@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[Job, int]] = {
     "noise": (partial(anchor_job, name="noise"), 1),
 }
 RECORDED = ("attack", "passive", "class held back", "oracle")
-CONFIRMED = ("attack", "oracle", "passive", "class_held_back")  # names of files
+CONFIRMED = ("attack", "oracle", "passive", "class_held_back_200_rounds")  # names of files
 IN_PICTURES = (3, 9)
 
 
@@ -115,6 +115,7 @@ def confirm_on_mnist(
 
 
 def confirm_job(target: int, seed: int, *, folder: Path) -> Result:
+    """A row for real images of a digit, and one for each of `CONFIRMED`; the number of a row stands for its round."""
     dataset = load_dataset("mnist-5k")[0], load_dataset("mnist")[1]
     samples = {"real images": anchor_samples(target, dataset=dataset)["real images"]}
     samples |= {kind: AttackRecord.load(record_path(folder, target, kind)).final_samples for kind in CONFIRMED}
