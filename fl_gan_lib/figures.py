@@ -127,7 +127,7 @@ def plot_side_by_side(
     return finish(figure)
 
 
-def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 6, num_latents: int = 3) -> Figure:
+def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 5, num_latents: int = 3) -> Figure:
     """All attacked classes at once: a row a class, the same latent vectors through the rounds, private images apart.
 
     Args:
@@ -143,7 +143,7 @@ def plot_emergence(records: Mapping[int, AttackRecord], *, num_rounds: int = 6, 
     picked = np.unique(np.linspace(0, len(rounds) - 1, num_rounds).round().astype(int))
     groups = len(picked) + 1
     figure, axes = plt.subplots(
-        1, groups, figsize=(0.42 * num_latents * groups + 0.7, 0.42 * len(ordered) + 0.7), layout="constrained"
+        1, groups, figsize=(0.4 * num_latents * groups + 0.7, 0.4 * len(ordered) + 0.7), layout="constrained"
     )
     names = [record.target_name for record in ordered]
     for place, (axis, row) in enumerate(zip(axes, [*picked, None], strict=True)):
