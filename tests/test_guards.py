@@ -309,7 +309,7 @@ def test_classes_that_are_called_by_numbers_are_not_confused(names):
         own = to_uint8(pair[0].images_of(name))
         for each in (record, oracle):
             assert each.target == number and each.target_name == name
-            assert np.array_equal(each.private_samples, own[:10])
+            assert {image.tobytes() for image in each.private_samples} <= {image.tobytes() for image in own}
         assert yardsticks(name, pair).target == number
         assert torch.equal(yardsticks(name, pair).members, pair[0].images[pair[0].labels == number].flatten(1))
         assert evaluate_samples(own, name, dataset=pair)["recognition"] == 1
