@@ -122,7 +122,8 @@ NEAREST = Exercise(
 sum of squared differences of grey values. It gets fakes of shape (n, 28, 28) and private images of shape (m, 28, 28),
 both uint8. It returns the place of the fake and the place of the private image.
 
-Then try it on `records[3].final_samples` and `records[3].private_samples`, and look at the pair with `plot_images`.""",
+Then try it on `records[3].final_samples` and `records[3].private_samples`, and look at the pair with `plot_images`
+(`from fl_gan_lib.figures import plot_images`).""",
     hint="`fakes[:, None] - private[None]` has all differences, of shape (n, m, 28, 28). But mind the type: what is "
     "`np.uint8(3) - np.uint8(5)`? `np.unravel_index(d.argmin(), d.shape)` finds the place of the smallest entry.",
     answer="nearest_pair",
