@@ -130,7 +130,7 @@ Then answer: what would accuracy say about a classifier that has learned the tar
     ...  # your code""",
     solution="""def f1(labels, predicted, target):
     \"\"\"The F1 score of the class `target`; `labels` and `predicted` are lists of class numbers.\"\"\"
-    pairs = list(zip(labels, predicted))
+    pairs = list(zip(labels, predicted, strict=True))
     true_positives = sum(label == target and said == target for label, said in pairs)
     wrong = sum((label == target) != (said == target) for label, said in pairs)
     return 2 * true_positives / (2 * true_positives + wrong) if true_positives else 0""",
