@@ -48,16 +48,16 @@ def check_first(first_round: Callable[[AttackRecord, float], int]) -> None:
 
 FIRST = Exercise(
     name="04.1",
-    title="When can it be recognised?",
+    title="When does the probe rise?",
     level="easy",
     minutes=10,
     task="""Write a function that returns the first recorded round in which the probe reaches a given share of its value
 for real images, and 0 if it never does. `record.metrics` is a table with the columns `round` and `probe`.
 `record.anchors["real images"]` is the value for real images.
 
-Then call it for all ten digits, with a share of 0.8. Which digit comes first, and which last?""",
+Then call it for all ten digits, with a share of 0.8. Which digits come first, and which last?""",
     hint="`record.metrics[record.metrics['probe'] >= ...]` has the rows that reach it. It may be empty. "
-    "`rows['round'].iloc[0]` is the round of the first of them.",
+    "`rows['round'].iloc[0]` is the round of the first of them. Perhaps no round reaches it: try `len(rows)` first.",
     answer="first_round",
     stub="""def first_round(record, share):
     \"\"\"The first recorded round in which the probe has `share` of its value for real images; 0 if none.\"\"\"
@@ -85,11 +85,10 @@ some rounds are recorded, so the answer is coarse: 13 stands for one of the roun
 
 def check_nearest(nearest_pair: Callable[[np.ndarray, np.ndarray], tuple[int, int]]) -> None:
     rng = np.random.default_rng(5)
-    private = rng.integers(0, 256, (6, 28, 28), dtype=np.uint8)
-    fakes = rng.integers(0, 256, (9, 28, 28), dtype=np.uint8)
+    private, fakes = (255 * rng.integers(0, 2, (count, 28, 28)).astype(np.uint8) for count in (6, 9))
     fakes[4] = np.clip(private[2].astype(int) + rng.integers(-30, 31, (28, 28)), 0, 255)
-    far = 255 * (private[5] < 128)
-    fakes[7] = far
+    fakes[7] = 0  # far from all ink, but in uint8, 0 - 255 is 1
+    fakes[8] = 255 - private[0]  # farthest apart
     answer = nearest_pair(fakes, private)
     try:
         found = tuple(int(place) for place in answer)
@@ -102,14 +101,15 @@ def check_nearest(nearest_pair: Callable[[np.ndarray, np.ndarray], tuple[int, in
     if found == (2, 4):
         raise Mistake("You return (2, 4): the right pair the other way round. The fake comes first.")
     apart = ((fakes[:, None].astype(float) - private[None]) ** 2).sum((2, 3))
+    wrapped = fakes[:, None] - private[None]
+    for squares in (wrapped.astype(float) ** 2, wrapped**2):
+        if found == np.unravel_index(squares.sum((2, 3)).argmin(), apart.shape):
+            raise Mistake(
+                f"You return {found}. Small integers overflow: in uint8, 0 - 255 is 1. Turn the images into floats "
+                "before you subtract."
+            )
     if found == np.unravel_index(apart.argmax(), apart.shape):
-        raise Mistake(f"You return {found}, the pair that is *farthest* apart.")
-    wrapped = (fakes[:, None] - private[None]).astype(float) ** 2
-    if found == np.unravel_index(wrapped.sum((2, 3)).argmin(), apart.shape):
-        raise Mistake(
-            f"You return {found}. Grey values are uint8, and 3 - 5 is 254 there. Turn them into floats before you "
-            "subtract."
-        )
+        raise Mistake(f"You return {found}, the pair that is *farthest* apart. (Or did small integers overflow?)")
     raise Mistake(f"You return {found}, and fake 4 is nearly a copy of image 2. Sum the squares of all differences.")
 
 
@@ -118,7 +118,7 @@ NEAREST = Exercise(
     title="A search for copies",
     level="medium",
     minutes=15,
-    task="""Does any fake copy a private image? Write a function that finds the pair that is most alike: the smallest
+    task="""Write a function that finds the fake and the private image that are most alike: the pair with the smallest
 sum of squared differences of grey values. It gets fakes of shape (n, 28, 28) and private images of shape (m, 28, 28),
 both uint8. It returns the place of the fake and the place of the private image.
 
@@ -140,7 +140,7 @@ the victim's images. Notebook 05 searches all of them.""",
     wrong={
         """def nearest_pair(fakes, private):
     distances = ((fakes[:, None] - private[None]).astype(float) ** 2).sum((2, 3))
-    return np.unravel_index(distances.argmin(), distances.shape)""": "uint8",
+    return np.unravel_index(distances.argmin(), distances.shape)""": "overflow",
         """def nearest_pair(fakes, private):
     distances = ((fakes[:, None].astype(float) - private[None]) ** 2).sum((2, 3))
     return np.unravel_index(distances.argmax(), distances.shape)""": "farthest",

@@ -19,6 +19,9 @@ def check_loss(generator_loss: Callable[[Tensor, int], Tensor]) -> None:
     found = as_number(value, "For 32 fakes")
     log_p = logits.detach().log_softmax(1)[:, 3]
     named = {
+        "the mean over another dimension: softmax must go over the outputs, `log_softmax(1)`.": (
+            -logits.detach().log_softmax(0)[:, 3].mean()
+        ),
         "the *sum* over the fakes. Take the mean, so that the loss does not grow with their number.": -log_p.sum(),
         "a number that falls when the model is *less* convinced. A loss is minimised: mind the sign.": log_p.mean(),
         "the mean probability, with a minus. Its gradient vanishes where the model is sure that a fake is none. Take "
@@ -106,9 +109,10 @@ def check_f1(f1: Callable[[Sequence[int], Sequence[int], int], float]) -> None:
     of_two = as_number(f1(labels.tolist(), predicted.tolist(), 2), "For the target 2")
     if not abs(of_two - f1_score(labels == 2, predicted == 2)) <= 1e-4:
         raise Mistake("You return the right number for the target 3, and not for the target 2. Use `target`.")
-    nobody = as_number(f1([3, 1, 2], [1, 1, 2], 3), "Where no image is called the target,")
-    if nobody != 0:
-        raise Mistake(f"Where no image is called the target, you return {nobody:g}. It should be 0.")
+    for case, labels_ in (("Where no image is called the target,", [3, 1, 2]), ("Where all counts are 0,", [0, 1, 2])):
+        nobody = as_number(f1(labels_, [1, 1, 2], 3), case)
+        if nobody != 0:
+            raise Mistake(f"{case} you return {nobody:g}. It should be 0.")
 
 
 F1 = Exercise(
@@ -119,7 +123,7 @@ F1 = Exercise(
     task="""The probe and TSTR are F1 scores. Write the F1 score of one class: the harmonic mean of *precision* (of the
 images that are called the target, the share that is) and *recall* (of the target's images, the share that is called
 so). With the counts of true positives $TP$, false positives $FP$ and false negatives $FN$ it is
-$2\\,TP / (2\\,TP + FP + FN)$. Where no image is called the target, return 0.
+$2\\,TP / (2\\,TP + FP + FN)$. Where all three counts are 0, return 0.
 
 Then answer: what would accuracy say about a classifier that has learned the target from noise, and never says it?""",
     hint="Go through the pairs of `zip(labels, predicted)`. True positives have both equal to the target. A false "
@@ -192,8 +196,8 @@ ALARM = Exercise(
 on one class, a list with one number for each round, and returns the first round in which that accuracy has been below
 `threshold` for `patience` rounds in a row. It returns 0 if that never happens. The first round is round 1.
 
-Then sound it on the federation under attack, and on an honest one: the accuracy on the target is in `under_attack` for
-every round. Why should the victim not use `patience=1`?""",
+Then sound it on the curves of section 7, with a threshold of 0.5: the accuracy on 3s in every round is in
+`under_attack` and in `honest`. Try a patience of 1, 3 and 5. Which of them tells the two federations apart?""",
     hint="Go through the rounds with `enumerate(accuracies, start=1)`. Count low rounds, and set the count to 0 after "
     "a round that is not low.",
     answer="alarm",
@@ -208,9 +212,10 @@ every round. Why should the victim not use `patience=1`?""",
         if low == patience:
             return round
     return 0""",
-    explanation="""In the first rounds every federation classifies badly, an honest one too, so one low round says
-nothing. An attack keeps the accuracy on its target low for long. How good such alarms are, and what an attacker does
-that knows of them, is a subject of notebook 06.""",
+    explanation="""With a patience of 1 both alarms ring in round 1: in the first rounds every federation classifies
+badly. With 3 the alarm rings in round 38 under attack, and never in the honest federation. With 5 it never rings: under
+attack the accuracy swings, and does not stay low. (Seed 0.) A patience of 1 that begins after round 20 would be better
+still. How good such alarms are, and what an attacker does that knows of them, is a subject of notebook 06.""",
     wrong={
         """def alarm(accuracies, threshold, patience):
     low = [round for round, value in enumerate(accuracies, start=1) if value < threshold]
