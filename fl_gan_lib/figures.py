@@ -240,7 +240,7 @@ def plot_protocol(*, attack: bool = False) -> Figure:
         _draw_arrow(axes, (left + 28, top), (left + 28, top + 16), colour, "③ update: weights", (left + 37.5, top + 8))
     if attack:
         _draw_box(axes, (56, 19, 16, 10), "generator", ATTACKER, "draws fakes", face="white")
-        _draw_arrow(axes, (59, top), (62, 29), ATTACKER, "trained against\nthe received model", (75, 31.5))
+        _draw_arrow(axes, (59, top), (62, 29), ATTACKER, "trained against\nthe received model", (84, 26))
         _draw_arrow(axes, (64, 19), (64, 13), ATTACKER, 'fakes,\nlabelled "fake"', (71.5, 16))
     return finish(figure)
 

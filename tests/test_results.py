@@ -19,6 +19,7 @@ KINDS = {
     "*another digit*": "another class",
     "*uniform noise*": "noise",
 }
+IN_README = ("attack", "oracle", "passive", "class held back", "real images", "noise")
 COLUMNS = {"TSTR": "tstr", "Fréchet distance": "frechet_distance"}  # headings that are no names of columns
 
 
@@ -41,14 +42,20 @@ def median_and_worst(runs: pd.DataFrame, column: str, like: str) -> str:
     return f"{runs[column].median():.{digits}f} ({worst:.{digits}f})"
 
 
-@pytest.mark.parametrize("page", [README, PAGE], ids=["README", "page"])
-def test_the_table_of_results_is_that_of_the_csv(page):
-    heading = "| | runs | TSTR | probe | recognition | Fréchet distance | diversity |"
+@pytest.mark.parametrize(
+    ("page", "heading", "names"),
+    [
+        (README, "| | TSTR | probe | recognition | diversity |", [name for name in KINDS if KINDS[name] in IN_README]),
+        (PAGE, "| | runs | TSTR | probe | recognition | Fréchet distance | diversity |", list(KINDS)),
+    ],
+    ids=["README", "page"],
+)
+def test_the_table_of_results_is_that_of_the_csv(page, heading, names):
     table = rows_of(page.read_text(encoding="utf-8"), heading)
-    assert list(table) == list(KINDS)
-    for name, cells in table.items():
+    assert list(table) == [name.partition(":")[0] if page == README else name for name in names]
+    for name, cells in zip(names, table.values(), strict=True):
         runs = RUNS[RUNS["kind"] == KINDS[name]]
-        assert int(cells.pop("runs")) == len(runs)
+        assert int(cells.pop("runs", len(runs))) == len(runs)
         for title, cell in cells.items():
             assert cell == median_and_worst(runs, COLUMNS.get(title, title), cell), (name, title)
 
