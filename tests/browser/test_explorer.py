@@ -101,7 +101,7 @@ def test_an_exported_page_needs_no_network(offline, page, records):
     offline.pick(8)
     assert_shows(offline.first, records[8], 7, num_fakes=10)
     emergence = page.locator("img").first
-    assert emergence.evaluate("image => image.src.startsWith('data:image/png') && image.naturalHeight > 500")
+    assert emergence.evaluate("image => image.src.startsWith('data:image/png') && image.naturalHeight > 400")
     expect(offline.root.get_by_role("button", name="live attack")).to_have_count(0)
     offline.root.scroll_into_view_if_needed()
     keep_picture(page, "exported")
@@ -219,7 +219,7 @@ def explorer(page, demo) -> Explorer:
 
 def test_the_demo_explains_itself_and_moves(explorer, page, records):
     expect(page.get_by_role("heading", name="Visual comparison")).to_be_visible()
-    expect(page.locator("body")).to_contain_text("Neither sends an image to anybody")
+    expect(page.locator("body")).to_contain_text("Two participants train a classifier")
     expect(page.locator("body")).not_to_contain_text("load_records")
     explorer.pick(7)
     assert_shows(explorer.first, records[7], LAST)
