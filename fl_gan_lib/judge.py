@@ -7,7 +7,6 @@ import copy
 import hashlib
 import os
 import platform
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -62,32 +61,22 @@ class Judge(nn.Module):
         return self.head(self.features(images))
 
 
-def load_judge(dataset: str | ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS) -> Judge:
-    """The judge for a data set, trained on its training images on first use (about 5 s); each call returns a copy.
+def load_judge(train: ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS) -> Judge:
+    """The judge of these training images, trained on first use (about 5 s on mnist-5k); each call returns a copy.
 
     It is kept in memory, and for other processes in `~/.cache/fl_gan_lib`. Another computer, torch or number of threads
     gives other bits: each has a judge of its own.
 
     Args:
-        dataset: a name, see `load_dataset`, or the training images themselves.
-        seed, steps: as for `train_judge`.
+        train, seed, steps: as for `train_judge`.
     """
-    if isinstance(dataset, str):
-        return copy.deepcopy(_judge_of(dataset, seed, steps))
-    key = digest(dataset), seed, steps
+    key = digest(train), seed, steps
     if key not in _judges:
-        _judges[key] = _find_judge(dataset, *key)
+        _judges[key] = _find_judge(train, *key)
     return copy.deepcopy(_judges[key])
 
 
 _judges: dict[tuple[str, int, int], Judge] = {}  # by digest of their training images, seed and steps
-
-
-@lru_cache(maxsize=4)
-def _judge_of(name: str, seed: int, steps: int) -> Judge:
-    from fl_gan_lib.datasets import load_dataset
-
-    return load_judge(load_dataset(name)[0], seed=seed, steps=steps)
 
 
 def _find_judge(train: ImageDataset, data: str, seed: int, steps: int) -> Judge:

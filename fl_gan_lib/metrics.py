@@ -132,7 +132,7 @@ class Probe:
         The classifier gets about as many of them as there are images of another class. Precision, and with it F1,
         depends on how rare the class is among the test images: compare runs on one test set only.
         """
-        images = images[: round(len(self.labels) / len(self.labels.unique()))]
+        images = _as_many_as(self.labels, images)
         features = torch.cat([self.others, _join_features(self.networks, images)])
         labels = torch.cat([self.labels, torch.full((len(images),), self.target)])
         classifier = RidgeClassifier(alpha=RIDGE_ALPHA).fit(features.numpy(), labels.numpy())
@@ -246,6 +246,11 @@ def _other_classes(train: ImageDataset, label: int) -> ImageDataset:
     return train.subset(torch.cat([(train.labels == other).nonzero()[:NUM_JUDGED, 0] for other in others]))
 
 
+def _as_many_as(labels: Tensor, images: Tensor) -> Tensor:
+    """The first images, about as many as there are labels of each class, so that no class outweighs the others."""
+    return images[: round(len(labels) / len(labels.unique()))]
+
+
 def anchor_samples(target: str | int, *, dataset: Dataset = "mnist-5k") -> dict[str, np.ndarray]:
     """What every number about fakes is to be read beside, to be measured in the same way as they are.
 
@@ -323,7 +328,7 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
         probe = real.probe.f1(images)
         distance = frechet_distance(features, real.features)
         nearest = real.real_distance(len(images)) if len(images) >= MIN_SAMPLES else math.nan
-        ratio = _copy_ratio(
+        ratio = copy_ratio(
             images.flatten(1), real.members if members is None else members.flatten(1).cpu(), real.held_out
         )
     return {
@@ -335,6 +340,30 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
         "diversity": _pairwise_distance(images.flatten(1)) / (real.pixel_distance or math.nan),
         "copy_ratio": ratio,
     }
+
+
+def copy_ratio(images: Tensor, members: Tensor, held_out: Tensor) -> float:
+    """Mean distance to the nearest member over that to the nearest of as many images that nobody trained on.
+
+    The nearest of few is farther than the nearest of many. So the larger of the two sets is dealt out into shares of
+    the smaller one's size, and the distances are the means over the shares.
+
+    Args:
+        images: (n, d), a picture a row.
+        members: images that somebody trained on, (m, d), m >= 1.
+        held_out: images of the same kind that nobody trained on, (k, d), k >= 1.
+
+    Returns:
+        Below 1 if copies are among the images. Near 1 there is no sign of them, and noise has 1 too.
+    """
+    size = min(len(members), len(held_out))
+    to_members, to_held_out = (
+        torch.stack(
+            [torch.cdist(images, share).min(1).values.mean() for share in real.split(size) if len(share) == size]
+        ).mean()
+        for real in (members, held_out)
+    )
+    return (to_members / to_held_out).item()
 
 
 def tstr(
@@ -366,7 +395,7 @@ def tstr(
     if explain_unmeasured(train, test, label):
         return math.nan
     others = _other_classes(train, label)
-    images = images[: round(len(others) / len(others.labels.unique()))]
+    images = _as_many_as(others.labels, images)
     labels = torch.cat([others.labels, torch.full((len(images),), label)])
     mixed = ImageDataset(torch.cat([others.images, images]), labels, train.classes)
     scores = []
@@ -404,15 +433,3 @@ def _join_features(judges: Sequence[Judge], images: Tensor) -> Tensor:
 
 def _pairwise_distance(flat: Tensor) -> float:
     return torch.pdist(flat[:1000]).mean().item()
-
-
-def _copy_ratio(flat: Tensor, members: Tensor, held_out: Tensor) -> float:
-    # The nearest of few is farther than the nearest of many: compare with shares of one size, all in turn.
-    size = min(len(members), len(held_out))
-    to_members, to_held_out = (
-        torch.stack(
-            [torch.cdist(flat, share).min(1).values.mean() for share in real.split(size) if len(share) == size]
-        ).mean()
-        for real in (members, held_out)
-    )
-    return (to_members / to_held_out).item()

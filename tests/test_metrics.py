@@ -22,7 +22,8 @@ def mnist_5k():
 
 
 def test_the_judge_can_read(mnist_5k):
-    assert accuracy(load_judge("mnist-5k"), mnist_5k[1]) >= 0.96
+    train, test = mnist_5k
+    assert accuracy(load_judge(train), test) >= 0.96
 
 
 def test_the_judge_is_kept_for_other_processes_and_a_damaged_one_is_trained_again(monkeypatch, tmp_path):
@@ -45,7 +46,8 @@ def test_the_judge_is_kept_for_other_processes_and_a_damaged_one_is_trained_agai
 
 @pytest.mark.needs_mnist
 def test_the_judge_of_all_of_mnist_can_read():
-    assert accuracy(load_judge("mnist"), load_dataset("mnist")[1]) >= 0.985
+    train, test = load_dataset("mnist")
+    assert accuracy(load_judge(train), test) >= 0.985
 
 
 def test_frechet_distance_matches_the_closed_form():

@@ -36,10 +36,10 @@ def one_thread():
         yield
         return
     torch.set_num_threads(1)
-    judge._judge_of.cache_clear(), judge._judges.clear(), metrics._named_yardsticks.cache_clear()
+    judge._judges.clear(), metrics._named_yardsticks.cache_clear()
     yield
     torch.set_num_threads(threads)
-    judge._judge_of.cache_clear(), judge._judges.clear(), metrics._named_yardsticks.cache_clear()
+    judge._judges.clear(), metrics._named_yardsticks.cache_clear()
 
 
 # A simulation of two nodes is compared in notebook 07.
