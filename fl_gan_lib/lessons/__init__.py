@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_gan_lib.lessons import baseline, basics, comparison, leakage
+from fl_gan_lib.lessons import baseline, basics, comparison, dissection, leakage
 from fl_gan_lib.lessons.exercise import Exercise, verdict
 
 EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for lesson in (basics, baseline, leakage, comparison) for exercise in lesson.EXERCISES
+    exercise.name: exercise
+    for lesson in (basics, baseline, leakage, comparison, dissection)
+    for exercise in lesson.EXERCISES
 }
 
 

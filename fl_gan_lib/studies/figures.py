@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -32,49 +32,50 @@ def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str 
 
 
 def plot_groups(
-    groups: Mapping[str, Mapping[str, Sequence[float]]],
+    groups: Mapping[str, Sequence[str]],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
     *,
-    levels: Mapping[str, float],
-    xlabel: str,
-    logarithmic: bool = False,
+    levels: Mapping[str, Mapping[str, float]],
+    logarithmic: Collection[str] = (),
 ) -> Figure:
     """Settings by the question that they answer: a dot a run, a bar at the median, and anchors as dotted lines.
 
     Args:
-        groups: by question, and in it by setting, a value for each run; drawn in this order.
-        levels: by name, the values of the anchors.
-        xlabel: of the common axis.
-        logarithmic: for distances, which span powers of ten.
+        groups: by question, the names of settings; drawn in this order.
+        panels: by the label of a horizontal axis, and by setting, a value for each run.
+        levels: by the same label, and by name, the values of the anchors.
+        logarithmic: labels of axes for distances, which span powers of ten.
     """
     rows = [len(settings) for settings in groups.values()]
     figure, axes = plt.subplots(
         len(groups),
-        1,
-        figsize=(9, 0.26 * sum(rows) + 0.34 * len(rows) + 0.8),
+        len(panels),
+        figsize=(3 + 3.4 * len(panels), 0.22 * sum(rows) + 0.3 * len(rows) + 0.8),
         layout="constrained",
-        sharex=True,
+        sharex="col",
+        sharey="row",
         height_ratios=[number + 0.6 for number in rows],
         squeeze=False,
     )
-    for axis, (question, settings) in zip(axes[:, 0], groups.items(), strict=True):
-        for height in levels.values():
-            axis.axvline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
-        for row, values in enumerate(reversed(settings.values())):
-            axis.plot(values, [row] * len(values), "o", color=ATTACKER, markersize=5, alpha=0.7)
-            axis.plot([np.median(values)] * 2, [row - 0.35, row + 0.35], color=OTHERS[0], linewidth=3)
-        axis.set_yticks(range(len(settings)), reversed(settings))
-        axis.set_ylim(-0.6, len(settings) - 0.4)
-        axis.set_title(question, loc="left", fontsize=10, weight="bold", pad=16 if axis is axes[0, 0] else 4)
-        axis.grid(axis="y", color="lightgrey", linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
-    top, bottom = axes[0, 0], axes[-1, 0]
-    for name, height in levels.items():
-        top.annotate(
-            name, (height, 1), xycoords=("data", "axes fraction"), color=ANCHOR, fontsize=8, ha="center", va="bottom"
-        )
-    if logarithmic:
-        bottom.set_xscale("log")
-    bottom.set_xlabel(xlabel)
+    for column, (label, runs) in zip(axes.T, panels.items(), strict=True):
+        for axis, settings in zip(column, groups.values(), strict=True):
+            for height in levels[label].values():
+                axis.axvline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
+            for row, name in enumerate(reversed(settings)):
+                axis.plot(runs[name], [row] * len(runs[name]), "o", color=ATTACKER, markersize=4, alpha=0.7)
+                axis.plot([np.median(runs[name])] * 2, [row - 0.35, row + 0.35], color=OTHERS[0], linewidth=2.5)
+            axis.grid(axis="y", color="lightgrey", linewidth=0.5)
+            axis.spines[["top", "right"]].set_visible(False)
+        for name, height in levels[label].items():
+            place = {"xy": (height, 1), "xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            column[0].annotate(name, **place, color=ANCHOR, fontsize=8)
+        if label in logarithmic:
+            column[-1].set_xscale("log")
+        column[-1].set_xlabel(label)
+    for first, (question, settings) in zip(axes[:, 0], groups.items(), strict=True):
+        first.set_yticks(range(len(settings)), reversed(settings))
+        first.set_ylim(-0.6, len(settings) - 0.4)
+        first.set_title(question, loc="left", fontsize=10, weight="bold", pad=16 if first is axes[0, 0] else 4)
     return finish(figure)
 
 
@@ -105,7 +106,9 @@ def plot_bands(
         ends[f"{name}: {median[-1]:.2f}"] = median[-1], colour
     for name, height in (levels or {}).items():
         axes.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
-        axes.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, va="bottom")
+        axes.annotate(
+            name, (0.99, height), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, ha="right", va="bottom"
+        )
     axes.set(xlabel="round", ylabel=ylabel)
     axes.set_title(title, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
