@@ -110,8 +110,7 @@ COPIES = Exercise(
     level="hard",
     minutes=25,
     task="""Write the copy ratio of section 9. It gets the fakes, the victim's images (*members*) and the images that
-nobody trained on, as tensors with one picture a row. There are more members than images held out, and their number
-divides evenly.
+nobody trained on, as tensors with one picture a row. The number of members is a multiple of the number held out.
 
 Then find out what happens without the shares. For `fakes`, `private` and `unseen` of section 9, compare your number
 with `torch.cdist(fakes, private).min(1).values.mean() / torch.cdist(fakes, unseen).min(1).values.mean()`.""",
