@@ -88,10 +88,12 @@ def check_f1(f1: Callable[[Sequence[int], Sequence[int], int], float]) -> None:
     is_target, said = labels == 3, predicted == 3
     found = as_number(f1(labels.tolist(), predicted.tolist(), 3), "For 200 images")
     scores = {
-        "the accuracy on all classes. Ask only which images are called the target.": accuracy_score(labels, predicted),
-        "the share of images for which the answer *target or not* is right. A classifier that never says the target "
+        "the accuracy on all classes. Ask only which images are classified as the target.": accuracy_score(
+            labels, predicted
+        ),
+        "the share of images for which the answer *target or not* is right. A classifier that never predicts it "
         "gets 0.9 there. Leave the true negatives out.": accuracy_score(is_target, said),
-        "the recall. It forgives all false alarms: a classifier that always says the target gets 1.": recall_score(
+        "the recall. It forgives all false alarms: a classifier that always predicts the target gets 1.": recall_score(
             is_target, said
         ),
         "the precision. It forgives everything that was missed.": precision_score(is_target, said),
@@ -109,7 +111,10 @@ def check_f1(f1: Callable[[Sequence[int], Sequence[int], int], float]) -> None:
     of_two = as_number(f1(labels.tolist(), predicted.tolist(), 2), "For the target 2")
     if not abs(of_two - f1_score(labels == 2, predicted == 2)) <= 1e-4:
         raise Mistake("You return the right number for the target 3, and not for the target 2. Use `target`.")
-    for case, labels_ in (("Where no image is called the target,", [3, 1, 2]), ("Where all counts are 0,", [0, 1, 2])):
+    for case, labels_ in (
+        ("Where no image is classified as the target,", [3, 1, 2]),
+        ("Where all counts are 0,", [0, 1, 2]),
+    ):
         nobody = as_number(f1(labels_, [1, 1, 2], 3), case)
         if nobody != 0:
             raise Mistake(f"{case} you return {nobody:g}. It should be 0.")
@@ -120,14 +125,16 @@ F1 = Exercise(
     title="The score behind the numbers",
     level="medium",
     minutes=15,
-    task="""The probe and TSTR are F1 scores. Write the F1 score of one class: the harmonic mean of *precision* (of the
-images that are called the target, the share that is) and *recall* (of the target's images, the share that is called
-so). With the counts of true positives $TP$, false positives $FP$ and false negatives $FN$ it is
+    task="""The probe and TSTR are F1 scores. Write the F1 score of one class. It is the harmonic mean of *precision*
+(of the images that are classified as the target, the share that really are of it) and *recall* (of the target's images,
+the share that are classified as the target). With the counts of true positives $TP$, false positives $FP$ and false
+negatives $FN$ it is
 $2\\,TP / (2\\,TP + FP + FN)$. Where all three counts are 0, return 0.
 
-Then answer: what would accuracy say about a classifier that has learned the target from noise, and never says it?""",
+Then answer: what would accuracy say about a classifier that has learned the target from noise, and never predicts
+it?""",
     hint="Go through the pairs of `zip(labels, predicted)`. True positives have both equal to the target. A false "
-    "positive is called the target and is not.",
+    "positive is classified as the target and is not of it.",
     answer="f1",
     stub="""def f1(labels, predicted, target):
     \"\"\"The F1 score of the class `target`; `labels` and `predicted` are lists of class numbers.\"\"\"
@@ -138,8 +145,8 @@ Then answer: what would accuracy say about a classifier that has learned the tar
     true_positives = sum(label == target and said == target for label, said in pairs)
     wrong = sum((label == target) != (said == target) for label, said in pairs)
     return 2 * true_positives / (2 * true_positives + wrong) if true_positives else 0""",
-    explanation="""One image in ten is of the target. Accuracy would be 0.9 for a classifier that never says the
-target. F1 is 0. That is why noise scores near 0 here.""",
+    explanation="""One image in ten is of the target. Accuracy would be 0.9 for a classifier that never predicts
+the target. F1 is 0. That is why noise scores near 0 here.""",
     wrong={
         """def f1(labels, predicted, target):
     return sum(label == said for label, said in zip(labels, predicted)) / len(labels)""": "accuracy on all classes",

@@ -83,10 +83,10 @@ def anchor_job(target: int, seed: int, *, name: str, rounds: int | None = None) 
     return _judge_pictures(target, seed, anchor_samples(target)[name], rounds=check_rounds(rounds))
 
 
-def _judge_pictures(target: int, seed: int, samples: np.ndarray, *, rounds: int, accuracy: float = math.nan) -> Result:
-    """One row for pictures, uint8 (n, 28, 28), that no run of rounds has drawn."""
+def _judge_pictures(target: int, seed: int, samples: np.ndarray, *, rounds: int, **of_model: float) -> Result:
+    """One row for pictures, uint8 (n, 28, 28), that no run of rounds has drawn, and what is known of a model."""
     scores = evaluate_samples(samples, target) | {"tstr": _tstr(samples, target, seed, rounds)}
-    return pd.DataFrame([{"round": rounds, "accuracy": accuracy} | scores]), samples[:10]
+    return pd.DataFrame([{"round": rounds} | of_model | scores]), samples[:10]
 
 
 def honest_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
@@ -145,8 +145,8 @@ def inversion_job(
             pictures = invert_with_generator(model, target, steps=active * GENERATOR_STEPS)
         else:
             pictures = to_uint8(invert(model, target))
-    reached = {"rounds": round.number, "accuracy": accuracy(model, load_dataset()[1])}
-    return _judge_pictures(target, seed, pictures, **reached)
+    of_model = accuracies(model, load_dataset()[1], target)
+    return _judge_pictures(target, seed, pictures, rounds=round.number, **of_model)
 
 
 def memory_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
