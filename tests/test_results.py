@@ -74,6 +74,18 @@ def test_the_table_by_digit_is_that_of_the_csv():
             assert cell == expected or cell == expected.split()[0], (digit, title)
 
 
+def test_the_table_on_mnist_is_that_of_the_csv():
+    judged = pd.read_csv(ROOT / "notebooks" / "runs" / "mnist_test.csv")
+    table = rows_of(PAGE.read_text(encoding="utf-8"), "| on 10,000 images | TSTR | probe |")
+    kinds = {"**the attack**": "attack", "oracle": "oracle", "without injection": "passive"}
+    kinds |= {"class held back": "class_held_back_200_rounds", "*real images*": "real images"}
+    assert list(table) == list(kinds) and set(judged["digit"]) == set(range(10))
+    for name, cells in table.items():
+        runs = judged[judged["kind"] == kinds[name]]
+        for title, cell in cells.items():
+            assert cell == median_and_worst(runs, title.lower(), cell), (name, title)
+
+
 @pytest.mark.parametrize("page", [README, PAGE], ids=["README", "page"])
 def test_the_ratio_to_real_images_is_that_of_the_csv(page):
     by_run = RUNS.pivot(index=["digit", "seed"], columns="kind", values="tstr")
