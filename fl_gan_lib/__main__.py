@@ -183,6 +183,15 @@ def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return run
 
 
+@command("gradient inversion of single updates, as csv")
+def gradients(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.studies.gradients import compare_updates
+
+    parser.add_argument("--csv", type=Path, default=RECORDS / "gradients.csv")
+    parser.add_argument("--workers", type=int)
+    return lambda given: compare_updates(path=given.csv, num_workers=given.workers)
+
+
 @command("what a round costs on Flower, and sampled participants, as csv")
 def scale(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies.scale import compare_draws, compare_engines

@@ -95,13 +95,17 @@ class GANAttacker(Client):
         received = self.receive(global_model)
         examples, num_fakes = self.dataset, 0
         if round <= self.active_rounds:
-            discriminator = copy.deepcopy(received).eval().requires_grad_(False)
+            discriminator = self.make_discriminator(received)
             for _ in range(self.generator_steps):
                 self.generator.step(discriminator, self.target)
             if self.inject:
                 examples, num_fakes = self.mix_in_fakes(), self.num_fakes
         loss = self.train_locally(examples)
         return self.make_update(global_model, len(self.dataset) + num_fakes, loss)
+
+    def make_discriminator(self, received: nn.Module) -> nn.Module:
+        """What the generator trains against in this round: a frozen copy of the model that was received."""
+        return copy.deepcopy(received).eval().requires_grad_(False)
 
     def receive(self, global_model: nn.Module) -> nn.Module:
         """As for a `Client`; the generator moves to the device of the model."""

@@ -6,14 +6,18 @@ A defence of a client is a `Client` of another kind, or what it does to the chan
 
 from fl_gan_lib.defences.aggregation import Krum, TrimmedMean, coordinate_median
 from fl_gan_lib.defences.clients import AugmentingClient, DropoutClient, WithholdingClient
+from fl_gan_lib.defences.keys import KeyedClassifier, KeyedClient
 from fl_gan_lib.defences.privacy import ClipAndNoise, PrivateClient, PrivateMean, spent_epsilon
-from fl_gan_lib.defences.sharing import KeepLargest, PartialDownloadClient, Quantise
+from fl_gan_lib.defences.sharing import ErrorFeedbackClient, KeepLargest, PartialDownloadClient, Quantise
 
 __all__ = [
     "AugmentingClient",
     "ClipAndNoise",
     "DropoutClient",
+    "ErrorFeedbackClient",
     "KeepLargest",
+    "KeyedClassifier",
+    "KeyedClient",
     "Krum",
     "PartialDownloadClient",
     "PrivateClient",

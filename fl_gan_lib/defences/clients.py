@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fl_gan_lib.arguments import whole_number
@@ -56,13 +56,17 @@ class AugmentingClient(Client):
     """
 
     def train_locally(self, dataset: ImageDataset) -> float:
-        with torchvision_that_fits():
-            from torchvision.transforms.v2 import RandomAffine
-
-        distort = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
         picked = dataset.subset(torch.randperm(len(dataset))[: self.local_steps * self.batch_size])
-        distorted = torch.stack([distort(image) for image in picked.images])
-        return super().train_locally(ImageDataset(distorted, picked.labels, picked.classes))
+        return super().train_locally(ImageDataset(distort(picked.images), picked.labels, picked.classes))
+
+
+def distort(images: Tensor) -> Tensor:
+    """Each image (N, 1, S, S) rotated, moved, scaled and sheared at random, as `AugmentingClient` says."""
+    with torchvision_that_fits():
+        from torchvision.transforms.v2 import RandomAffine
+
+    affine = RandomAffine(20, translate=(0.1, 0.1), scale=(0.8, 1.2), shear=15, fill=-1)
+    return torch.stack([affine(image) for image in images])
 
 
 class DropoutClient(Client):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -197,8 +198,12 @@ class PrivateMean(_ClippedGaussian):
         }
 
 
-def spent_epsilon(noise_multiplier: float, *, sample_rate: float, steps: int, delta: float) -> float:
-    """The epsilon of that many Gaussian mechanisms on Poisson samples, by Opacus's accountant (Mironov et al. 2019).
+def spent_epsilon(
+    noise_multiplier: float, *, sample_rate: float, steps: int, delta: float, accountant: str = "rdp"
+) -> float:
+    """The epsilon of that many Gaussian mechanisms on Poisson samples, by one of Opacus's accountants.
+
+    Both give upper bounds. The numerical one is usually the lower, and so the better of the two.
 
     For DP-SGD a step is a mini-batch; for participant-level privacy it is a round, and the sample rate 1.
 
@@ -207,6 +212,8 @@ def spent_epsilon(noise_multiplier: float, *, sample_rate: float, steps: int, de
         sample_rate: the probability with which an image, or a participant, is in a step, above 0 and at most 1.
         steps: how many, at least 1.
         delta: above 0 and below 1.
+        accountant: `"rdp"`, by Rényi's divergence (Mironov et al. 2019), or `"prv"`, by numerical composition (Gopi et
+            al. 2021).
 
     Returns:
         At least 0: for a large delta and much noise the accountant's formula can fall below, which means no more.
@@ -222,9 +229,14 @@ def spent_epsilon(noise_multiplier: float, *, sample_rate: float, steps: int, de
         whole_number("steps", steps, 1),
     )
     delta = _delta(delta, 1.0, "1 (it is a probability)")
-    accountant = _opacus().accountants.RDPAccountant()
-    accountant.history = [history]
-    return _epsilon(accountant, delta)
+    if accountant not in ("rdp", "prv"):
+        raise ValueError(f"accountant is {accountant!r}: choose 'rdp' or 'prv'")
+    if accountant == "prv":  # with little noise, its grid would need more memory than there is
+        real_number("noise_multiplier", noise_multiplier, least=0.1, why="(for 'prv')")
+    books = _opacus().accountants.create_accountant(accountant)
+    books.history = [history]
+    with np.errstate(divide="ignore"):  # at a sample rate of 1, PRV takes the logarithm of 0, and drops it
+        return _epsilon(books, delta)
 
 
 def _epsilon(accountant: Any, delta: float) -> float:

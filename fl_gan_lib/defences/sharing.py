@@ -83,6 +83,51 @@ class PartialDownloadClient(Client):
         return Update(state, num_examples, {"loss": loss})
 
 
+class ErrorFeedbackClient(Client):
+    """A client that sends the largest part of its change, and adds the rest to its change of the next round.
+
+    So nothing is lost, only late (Stich, Cordonnier and Jaggi 2018, *Sparsified SGD with memory*, algorithm 1).
+
+    Args:
+        args, client_options: as for `Client`, or for the other kind of client that a subclass is made with.
+        fraction: the share of the numbers that are sent, above 0 and at most 1.
+
+    Raises:
+        ValueError: the fraction is out of range.
+    """
+
+    def __init__(self, dataset: ImageDataset, *args: Any, fraction: float, **client_options: Any) -> None:
+        super().__init__(dataset, *args, protect=Remainder(KeepLargest(fraction)), **client_options)
+
+    def lasting_parts(self) -> dict[str, Any]:
+        return super().lasting_parts() | {"remainder": self.protect}
+
+
+class Remainder:
+    """For the `protect` of *one* client: what it holds back of a change is added to the next.
+
+    Args:
+        compress: what would otherwise be the client's `protect`.
+    """
+
+    def __init__(self, compress: Callable[[list[Tensor]], list[Tensor]]) -> None:
+        self.compress = compress
+        self.unsent: list[Tensor] = []
+
+    def __call__(self, change: list[Tensor]) -> list[Tensor]:
+        if self.unsent:
+            change = [new + old.to(new.device) for new, old in zip(change, self.unsent, strict=True)]
+        sent = self.compress(change)
+        self.unsent = [whole - part for whole, part in zip(change, sent, strict=True)]
+        return sent
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"unsent": self.unsent}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.unsent = state["unsent"]
+
+
 @dataclass(frozen=True)
 class Quantise:
     """For `Client.protect`: send each number in a few bits, rounded up or down at random so that the mean stays.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,34 +18,60 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import ClipAndNoise
 from fl_gan_lib.federation import Update, fedavg
 from fl_gan_lib.models import Classifier
+from fl_gan_lib.studies.adapted import BlendingAttacker, PatientAttacker
 from fl_gan_lib.studies.jobs import NO_PICTURES, TEN_PARTICIPANTS, attack_job
 from fl_gan_lib.studies.sweep import Job, Result
 from fl_gan_lib.studies.variants import HedgingAttacker
 
-INSPECT_EVERY = 5
+# How suspicious more of it is: 1, or -1 where less is suspicious.
+SIGNALS = {"norm": 1, "cosine": -1, "fake_bias": 1, "fake_row": 1, "largest_row": 1, "worst_digit": -1}
 
 
 def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> Result:
-    """The attack, and what the server sees of each update: a row for each client in every fifth round.
+    """The attack, and what the server sees of each update: a row for each client and round.
 
-    The columns that end in `_run` are those of the whole run after its last round.
+    `probe` is what the attacker has drawn by then, in the recorded rounds. The columns that end in `_run` are those of
+    the whole run after its last round, in the rows of that round.
     """
     test = load_dataset()[1]
     seen: list[pd.DataFrame] = []
-    number = 0
 
     def inspect(updates: list[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        nonlocal number
-        number += 1
-        if number % INSPECT_EVERY == 0 or number == rounds:
-            seen.append(describe_updates(updates, state, test).assign(round=number))
+        seen.append(describe_updates(updates, state, test).assign(round=len(seen) + 1))
         return fedavg(updates)
 
-    metrics, _ = attack_job(target, seed, rounds=rounds, num_frames=1, aggregate=inspect, **options)
-    last = metrics.iloc[-1]
-    rows = pd.concat(seen)
-    kept = last.drop(["round", "seconds", "target_accuracy", "copy_ratio"])
-    return rows.assign(**kept.add_suffix("_run")), NO_PICTURES
+    metrics, _ = attack_job(target, seed, rounds=rounds, num_frames=24, aggregate=inspect, **options)
+    of_run = metrics.drop(columns=["seconds", "copy_ratio"]).tail(1).add_suffix("_run")
+    of_run = of_run.rename(columns={"round_run": "round"})
+    rows = pd.concat(seen).merge(metrics[["round", "probe"]], how="left").merge(of_run, how="left")
+    return rows, NO_PICTURES
+
+
+def remembered(seen: pd.DataFrame, signal: str, *, window: int | None = None) -> pd.DataFrame:
+    """What a server that remembers makes of a signal: how far each client stands out, so far.
+
+    A client's score is its mean of the signal over the rounds so far: how many standard deviations of the other
+    clients' means it lies above their mean.
+
+    Args:
+        seen: what `inspected_attack` returns, of one run.
+        signal: of `SIGNALS`.
+        window: of how many rounds the mean is; by default of all so far.
+
+    Returns:
+        A row for each round, a column for each client; more is more suspicious.
+    """
+    by_client = SIGNALS[signal] * seen.pivot(index="round", columns="client", values=signal)
+    means = (by_client.expanding() if window is None else by_client.rolling(window, min_periods=1)).mean()
+    others = {client: means.drop(columns=client) for client in means}
+    apart = {client: means[client] - rest.mean(axis=1) for client, rest in others.items()}
+    return pd.DataFrame({client: apart[client] / (rest.std(axis=1) + 1e-6) for client, rest in others.items()})
+
+
+def round_found(scores: pd.DataFrame, client: int, threshold: float) -> float:
+    """The first round in which the client's score is above the threshold; infinite if it never is."""
+    above = scores.index[scores[client] > threshold]
+    return math.inf if above.empty else above[0]
 
 
 def describe_updates(updates: Sequence[Update], state: Mapping[str, Tensor], test: ImageDataset) -> pd.DataFrame:
@@ -104,4 +131,10 @@ ATTACKERS: dict[str, Job] = {
     "all of this at once": partial(
         _INSPECTED, make_attacker=partial(HedgingAttacker, fake_label=0, protect=ClipAndNoise(0.5, 0))
     ),
+    # Against a server that remembers.
+    "nobody injects": partial(_INSPECTED, inject=False),
+    "waits for 20 rounds": partial(_INSPECTED, make_attacker=partial(PatientAttacker, first_round=21)),
+    "every third round": partial(_INSPECTED, make_attacker=partial(PatientAttacker, every=3)),
+    "blends in": partial(_INSPECTED, make_attacker=partial(BlendingAttacker, width=4)),
+    "blends in closely": partial(_INSPECTED, make_attacker=partial(BlendingAttacker, width=1)),
 }

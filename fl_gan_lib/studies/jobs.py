@@ -80,10 +80,10 @@ def _tstr(samples: np.ndarray, target: int, seed: int, rounds: int) -> float:
 
 def anchor_job(target: int, seed: int, *, name: str, rounds: int | None = None) -> Result:
     """What an anchor scores (`anchor_samples`): noise, another class, real images."""
-    return _judge_pictures(target, seed, anchor_samples(target)[name], rounds=check_rounds(rounds))
+    return judge_pictures(target, seed, anchor_samples(target)[name], rounds=check_rounds(rounds))
 
 
-def _judge_pictures(target: int, seed: int, samples: np.ndarray, *, rounds: int, **of_model: float) -> Result:
+def judge_pictures(target: int, seed: int, samples: np.ndarray, *, rounds: int, **of_model: float) -> Result:
     """One row for pictures, uint8 (n, 28, 28), that no run of rounds has drawn, and what is known of a model."""
     scores = evaluate_samples(samples, target) | {"tstr": _tstr(samples, target, seed, rounds)}
     return pd.DataFrame([{"round": rounds} | of_model | scores]), samples[:10]
@@ -146,14 +146,14 @@ def inversion_job(
         else:
             pictures = to_uint8(invert(model, target))
     of_model = accuracies(model, load_dataset()[1], target)
-    return _judge_pictures(target, seed, pictures, rounds=round.number, **of_model)
+    return judge_pictures(target, seed, pictures, rounds=round.number, **of_model)
 
 
 def memory_job(target: int, seed: int, *, rounds: int | None = None) -> Result:
     """A generator that has learned all training images of the target by heart (`memorise`)."""
     rounds = check_rounds(rounds)
     pictures = memorise(load_dataset()[0].images_of(str(target)), steps=15 * rounds, seed=seed)
-    return _judge_pictures(target, seed, to_uint8(pictures), rounds=rounds)
+    return judge_pictures(target, seed, to_uint8(pictures), rounds=rounds)
 
 
 def compare(

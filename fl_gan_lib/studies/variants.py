@@ -1,4 +1,4 @@
-"""Other networks and other attackers, to compare with the attack's own (notebooks 05 and 06)."""
+"""Other networks and other attackers, to compare with the attack's own (notebooks 03, 05 and 06)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from fl_gan_lib.defences import KeepLargest, PartialDownloadClient, Quantise
+from fl_gan_lib.defences import ErrorFeedbackClient, KeepLargest, PartialDownloadClient, Quantise
 from fl_gan_lib.federation import Client, plus_change
 from fl_gan_lib.models import Classifier
 
@@ -131,3 +131,17 @@ def test_what_has_not_changed_is_sent_as_zero_in_any_number_of_bits():
     for bits in range(2, 33):
         zeros, small = Quantise(bits)([torch.zeros(3), torch.full((3,), 1e-38)])
         assert zeros.tolist() == [0, 0, 0] and small.isfinite().all()
+
+
+def test_what_is_held_back_is_sent_later(tiny_dataset):
+    client = ErrorFeedbackClient(tiny_dataset, fraction=0.01)
+    model = Classifier()
+    client.fit(model, 1)
+    unsent = [tensor.clone() for tensor in client.protect.unsent]
+    change = [torch.zeros_like(tensor) for tensor in unsent]
+    sent = client.protect(change)
+    whole = sum(tensor.abs().sum() for tensor in unsent)
+    left = sum(tensor.abs().sum() for tensor in client.protect.unsent)
+    assert 0 < left < whole, "with nothing new to send, the largest of what was held back is sent"
+    for total, part, rest in zip(unsent, sent, client.protect.unsent, strict=True):
+        assert torch.allclose(total, part + rest)
