@@ -173,7 +173,7 @@ class KeyedAttacker(KeyedClient, GANAttacker):
 
     @torch.no_grad()
     def make_discriminator(self, received: nn.Module) -> nn.Module:
-        frozen = super().make_discriminator(received).train(False)
+        frozen = super().make_discriminator(received)
         if not self.knowing:
             # In the attacker's own copy: the made-up key takes the place of the true one, which it does not have.
             frozen.keys[:, self.target] = self._made_up_key(frozen)
