@@ -86,7 +86,7 @@ class PartialDownloadClient(Client):
 class ErrorFeedbackClient(Client):
     """A client that sends the largest part of its change, and adds the rest to its change of the next round.
 
-    So nothing is lost, only late (Stich, Cordonnier and Jaggi 2018, *Sparsified SGD with memory*, algorithm 1).
+    So nothing is lost, only late (Stich, Cordonnier and Jaggi 2018, *Sparsified SGD with Memory*).
 
     Args:
         args, client_options: as for `Client`, or for the other kind of client that a subclass is made with.

@@ -74,14 +74,19 @@ class _Distort(nn.Module):
 class Scale:
     """For `Client.protect`, against a median or a trimmed mean: send the change many times as large.
 
-    Such a rule bounds what one client can do to each number of the model. A large change makes use of all of it (Fang
-    et al. 2020 call such attacks directed deviation).
+    Such a rule bounds what one client can do to each number of the model. A large change makes use of all of it.
 
     Attributes:
         factor: above 0.
+
+    Raises:
+        ValueError: the factor is out of range.
     """
 
     factor: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", real_number("factor", self.factor, above=0))
 
     def __call__(self, change: list[Tensor]) -> list[Tensor]:
         return [self.factor * tensor for tensor in change]
@@ -92,7 +97,7 @@ class BlendingAttacker(GANAttacker):
 
     The attacker trains as honest clients would, a few times over, on its own images. Where a number of what it wants to
     send lies farther from the mean of these honest changes than `width` standard deviations, it is moved that near
-    (Baruch et al. 2019, *A Little Is Enough*, section 3). The doubles train on the same images, so their spread is
+    (Baruch et al. 2019, *A Little Is Enough*). The doubles train on the same images, so their spread is
     smaller than that of other clients.
 
     Args:

@@ -83,6 +83,9 @@ DEFENCES: dict[str, Job] = {
     "augmentation": partial(attack_job, make_honest=AugmentingClient),
     "dropout": partial(attack_job, make_honest=DropoutClient),
     "keys": partial(attack_job, make_attacker=KeyedAttacker, **_KEYED),
+    # Controls: what the secret of a key is worth, and what averaging costs an attacker where there is no noise.
+    "keys, known to the attacker": partial(attack_job, make_attacker=partial(KeyedAttacker, knowing=True), **_KEYED),
+    "none, attacker averages": partial(attack_job, make_attacker=partial(AveragingAttacker, weight=0.5)),
     "1 honest": partial(attack_job, **_CROWDS[1]),
     "9 honest": partial(attack_job, **TEN_PARTICIPANTS),
     "9 honest, median": partial(attack_job, aggregate=coordinate_median(10), **TEN_PARTICIPANTS),
@@ -115,7 +118,6 @@ _SCALED = {"make_attacker": partial(GANAttacker, protect=Scale(10)), **TEN_PARTI
 
 # The defences worth recommending, against attackers that know them.
 ADAPTED: dict[str, Job] = {
-    "none": partial(attack_job, make_attacker=partial(AveragingAttacker, weight=0.5)),
     "DP-SGD, epsilon 8": partial(private_attack, epsilon=8, make_attacker=partial(AveragingAttacker, weight=0.5)),
     "augmentation": partial(attack_job, make_honest=AugmentingClient, make_attacker=DistortingAttacker),
     "20 rounds": partial(attack_job, rounds=20, make_attacker=partial(GANAttacker, generator_steps=48)),
@@ -128,7 +130,6 @@ ADAPTED: dict[str, Job] = {
         **TEN_PARTICIPANTS,
     ),
     "keys": partial(attack_job, make_attacker=partial(KeyedAttacker, learning=True), **_KEYED),
-    "keys, known": partial(attack_job, make_attacker=partial(KeyedAttacker, knowing=True), **_KEYED),
 }
 DEFENCES |= {f"{name}, adapted": job for name, job in ADAPTED.items()}
 

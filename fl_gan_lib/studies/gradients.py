@@ -33,10 +33,10 @@ def invert_gradient(
     steps: int = 1000,
     smoothness: float = 0.01,
 ) -> Tensor:
-    """Images whose gradient has the direction of the one that was seen (Geiping et al. 2020, equation 4).
+    """Images whose gradient has the direction of the one that was seen (Geiping et al. 2020).
 
     From noise, with Adam on the signs of the derivatives, and a rate that falls three times, as there. The labels are
-    taken as known: from the gradient of one image they can be read off (Zhao et al. 2020).
+    taken as known: from the gradient of one image they can be read off (iDLG, Zhao et al. 2020).
 
     Args:
         model: with the weights at which the gradient was taken; it stays as it is.

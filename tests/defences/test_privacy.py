@@ -302,6 +302,20 @@ def test_the_accountant_knows_the_gaussian_mechanism():
     assert spent_epsilon(4, sample_rate=1, steps=50, delta=1e-5) > spent_epsilon(4, sample_rate=1, steps=5, delta=1e-5)
 
 
+def test_the_numerical_accountant_is_the_tighter_one():
+    # Participants for epsilon 8 in 60 rounds, delta n^-1.1, and the noise that 41 have at a noise multiplier of 1.
+    for accountant, number in (("rdp", 153), ("prv", 139)):
+        spent = [
+            spent_epsilon(n / 41, sample_rate=1, steps=60, delta=n**-1.1, accountant=accountant)
+            for n in (number - 1, number)
+        ]
+        assert spent[1] <= 8 < spent[0]
+    with pytest.raises(ValueError, match="choose 'rdp' or 'prv'"):
+        spent_epsilon(1.0, sample_rate=1, steps=1, delta=0.1, accountant="gdp")
+    with pytest.raises(ValueError, match=r"noise_multiplier.*at least 0\.1"):
+        spent_epsilon(0.01, sample_rate=1, steps=1, delta=0.1, accountant="prv")
+
+
 def test_an_epsilon_is_never_negative(tiny_dataset):
     assert spent_epsilon(100.0, sample_rate=1.0, steps=1, delta=0.01) == 0
     few = tiny_dataset.subset(np.arange(2))
