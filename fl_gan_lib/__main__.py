@@ -163,22 +163,24 @@ def anatomy(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
 @command("the defences and attackers that notebook 06 compares, as csv")
 def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.studies.defences import DEFENCES, RECORDED
+    from fl_gan_lib.studies.defences import DEFENCES, FURTHER_RUNS, RECORDED, SETTINGS
     from fl_gan_lib.studies.detection import ATTACKERS
     from fl_gan_lib.studies.jobs import compare
 
-    known = [*DEFENCES, *ATTACKERS]
-    parser.add_argument("--settings", nargs="+", metavar="NAME", default=known, choices=known)
+    known = [*SETTINGS, *ATTACKERS]
+    parser.add_argument("--settings", nargs="+", metavar="NAME", choices=known, help="by default all of the notebook")
     parser.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
     _add_sweep(parser, "defences.csv")
 
     def run(given: Namespace) -> None:
         options = {"digits": given.digits, "seeds": given.seeds or range(3)} | _sweep_options(given)
-        if attackers := [name for name in given.settings if name in ATTACKERS]:
+        wanted = given.settings or [*DEFENCES, *ATTACKERS]
+        if attackers := [name for name in wanted if name in ATTACKERS]:
             seen = given.csv.with_name("detection.csv")
             compare(ATTACKERS, "attacker", attackers, **options | {"path": seen})
-        if names := [name for name in given.settings if name not in ATTACKERS]:
-            compare(DEFENCES, "defence", names, recorded=RECORDED, **options)
+        if names := [name for name in wanted if name in SETTINGS]:
+            more = () if given.settings else FURTHER_RUNS
+            compare(SETTINGS, "defence", names, recorded=RECORDED, more=more, **options)
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from fl_gan_lib.metrics import accuracies
 from fl_gan_lib.models import LATENT_DIM
 from fl_gan_lib.studies.adapted import (
     AveragingAttacker,
+    BlendingAttacker,
     DistortingAttacker,
     ErrorFeedbackAttacker,
     KeyedAttacker,
@@ -37,6 +39,7 @@ from fl_gan_lib.studies.adapted import (
 )
 from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, judge_pictures, withheld_attack
 from fl_gan_lib.studies.sweep import Job, Result
+from fl_gan_lib.studies.variants import HedgingAttacker
 
 
 def leaving_attack(target: int, seed: int, *, after: int, rounds: int) -> Result:
@@ -83,9 +86,6 @@ DEFENCES: dict[str, Job] = {
     "augmentation": partial(attack_job, make_honest=AugmentingClient),
     "dropout": partial(attack_job, make_honest=DropoutClient),
     "keys": partial(attack_job, make_attacker=KeyedAttacker, **_KEYED),
-    # Controls: what the secret of a key is worth, and what averaging costs an attacker where there is no noise.
-    "keys, known to the attacker": partial(attack_job, make_attacker=partial(KeyedAttacker, knowing=True), **_KEYED),
-    "none, attacker averages": partial(attack_job, make_attacker=partial(AveragingAttacker, weight=0.5)),
     "1 honest": partial(attack_job, **_CROWDS[1]),
     "9 honest": partial(attack_job, **TEN_PARTICIPANTS),
     "9 honest, median": partial(attack_job, aggregate=coordinate_median(10), **TEN_PARTICIPANTS),
@@ -102,36 +102,88 @@ DEFENCES: dict[str, Job] = {
         for number, options in _CROWDS.items()
     },
     "40 honest": partial(attack_job, **_CROWDS[40]),
-    # What of it is the clipping, whose clipping, and at which norm.
     "40 honest, clipping at the server": partial(attack_job, aggregate=PrivateMean(0.5, 0), **_CROWDS[40]),
-    "40 honest, attacker alone clipped": partial(
-        attack_job, make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **_CROWDS[40]
-    ),
-    "40 honest, honest alone clipped": partial(
-        attack_job, make_honest=partial(Client, protect=ClipAndNoise(0.5, 0)), **_CROWDS[40]
-    ),
-    "40 honest, clipping at 0.2": partial(attack_job, aggregate=PrivateMean(0.2, 0), **_CROWDS[40]),
-    "40 honest, noise at the server, norm 0.2": partial(attack_job, aggregate=PrivateMean(0.2, 1.0), **_CROWDS[40]),
 }
 
-_SCALED = {"make_attacker": partial(GANAttacker, protect=Scale(10)), **TEN_PARTICIPANTS}
 
-# The defences worth recommending, against attackers that know them.
-ADAPTED: dict[str, Job] = {
-    "DP-SGD, epsilon 8": partial(private_attack, epsilon=8, make_attacker=partial(AveragingAttacker, weight=0.5)),
-    "augmentation": partial(attack_job, make_honest=AugmentingClient, make_attacker=DistortingAttacker),
-    "20 rounds": partial(attack_job, rounds=20, make_attacker=partial(GANAttacker, generator_steps=48)),
-    "9 honest, median": partial(attack_job, aggregate=coordinate_median(10), **_SCALED),
-    "9 honest, trimmed mean": partial(attack_job, aggregate=TrimmedMean(10, 2), **_SCALED),
-    "9 honest, Krum": partial(
-        attack_job,
-        aggregate=Krum(10, 1),
-        make_attacker=partial(GANAttacker, protect=ClipAndNoise(0.3, 0)),
-        **TEN_PARTICIPANTS,
-    ),
-    "keys": partial(attack_job, make_attacker=partial(KeyedAttacker, learning=True), **_KEYED),
+def _knowing(make_attacker: Callable[..., GANAttacker], **options: Any) -> Job:
+    return partial(attack_job, make_attacker=make_attacker, **options)
+
+
+_SCALED = partial(GANAttacker, protect=Scale(10))
+_SLOWER = partial(GANAttacker, generator_steps=48)
+_MEDIAN = {"aggregate": coordinate_median(10)} | TEN_PARTICIPANTS
+_KRUM = {"aggregate": Krum(10, 1)} | TEN_PARTICIPANTS
+
+# Attackers that know the defence. By the name of the defence, and what the attacker does about it.
+ADAPTED: dict[str, dict[str, Job]] = {
+    "DP-SGD, epsilon 8": {
+        does: partial(private_attack, epsilon=8, make_attacker=make_attacker)
+        for does, make_attacker in {
+            "averages": partial(AveragingAttacker, weight=0.5),
+            "averages more": partial(AveragingAttacker, weight=0.2),
+            "takes twice as many steps": _SLOWER,
+            "calls half of them the target": HedgingAttacker,
+        }.items()
+    },
+    "1 % of each update": {
+        "sends all of its own": partial(attack_job, make_honest=partial(Client, protect=KeepLargest(0.01)))
+    },
+    "20 rounds": {
+        "takes twice as many steps": _knowing(_SLOWER, rounds=20),
+        "takes four times as many steps": _knowing(partial(GANAttacker, generator_steps=96), rounds=20),
+    },
+    "augmentation": {"distorts its fakes": _knowing(DistortingAttacker, make_honest=AugmentingClient)},
+    "keys": {"learns a key": _knowing(partial(KeyedAttacker, learning=True), **_KEYED)},
+    "9 honest, median": {
+        "sends ten times as much": _knowing(_SCALED, **_MEDIAN),
+        "takes twice as many steps": _knowing(_SLOWER, **_MEDIAN),
+    },
+    "9 honest, trimmed mean": {
+        "sends ten times as much": _knowing(_SCALED, aggregate=TrimmedMean(10, 2), **TEN_PARTICIPANTS)
+    },
+    "9 honest, Krum": {
+        "keeps its update small": _knowing(partial(GANAttacker, protect=ClipAndNoise(0.3, 0)), **_KRUM),
+        "blends in": _knowing(partial(BlendingAttacker, width=1), **_KRUM),
+    },
 }
-DEFENCES |= {f"{name}, adapted": job for name, job in ADAPTED.items()}
+DEFENCES |= {f"{name}, {does}": job for name, jobs in ADAPTED.items() for does, job in jobs.items()}
+
+# The same noise on the mean as forty honest ones have above; for nine it is no promise worth having.
+_SAME_NOISE = 0.25
+
+
+def _bounded(max_norm: float, noise_multiplier: float = 0) -> Job:
+    return partial(attack_job, aggregate=PrivateMean(max_norm, noise_multiplier), **TEN_PARTICIPANTS)
+
+
+# What in a defence it is that works. On the digit 3 alone.
+CONTROLS: dict[str, Job] = {
+    "keys, known to the attacker": _knowing(partial(KeyedAttacker, knowing=True), **_KEYED),
+    "none, averages": _knowing(partial(AveragingAttacker, weight=0.5)),
+    "none, takes twice as many steps": _knowing(_SLOWER),
+    "9 honest, clipping at the server": _bounded(0.5),
+    "9 honest, clipping at 0.2": _bounded(0.2),
+    "9 honest, attacker alone clipped": _knowing(
+        partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
+    ),
+    "9 honest, honest alone clipped": partial(
+        attack_job, make_honest=partial(Client, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
+    ),
+    "9 honest, a quarter of the noise": _bounded(0.5, _SAME_NOISE),
+    "9 honest, a quarter of the noise at 0.2": _bounded(0.2, _SAME_NOISE),
+}
+
+# Where 60 rounds are too few to say what a crowd hides. The first seed alone.
+LONG: dict[str, Job] = {
+    "9 honest, 400 rounds": partial(attack_job, **TEN_PARTICIPANTS | {"rounds": 400}),
+    **{
+        f"40 honest, {what}, 400 rounds": partial(
+            attack_job, aggregate=PrivateMean(0.5, noise), rounds=400, num_honest=40
+        )
+        for what, noise in {"clipping at the server": 0, "noise at the server": 1.0}.items()
+    },
+}
 
 # Those whose records are kept, for the explorer: the rows of the README's table.
 RECORDED = (
@@ -149,4 +201,35 @@ RECORDED = (
     "9 honest, Krum",
     "40 honest",
     "40 honest, noise at the server",
+)
+
+SETTINGS = DEFENCES | CONTROLS | LONG
+
+# Those that the README shows, and their most harmful attackers, on a digit that is unlike the 3 and the 9.
+THIRD_DIGIT = 6
+COMPARED = (
+    "none",
+    "DP-SGD, epsilon 8",
+    "DP-SGD, epsilon 8, averages",
+    "1 % of each update",
+    "1 % of each update, sends all of its own",
+    "20 rounds",
+    "20 rounds, takes twice as many steps",
+    "class in every 10th round",
+    "class held back",
+    "augmentation",
+    "augmentation, distorts its fakes",
+    "9 honest",
+    "9 honest, median",
+    "9 honest, median, sends ten times as much",
+    "9 honest, Krum",
+    "9 honest, Krum, keeps its update small",
+)
+
+# Setting, digit and seed of the runs beside those of all `DEFENCES` on both digits.
+FURTHER_RUNS = (
+    *((name, 3, seed) for name in CONTROLS for seed in range(3)),
+    *((name, 3, 0) for name in LONG),
+    ("9 honest, 400 rounds", 9, 0),
+    *((name, THIRD_DIGIT, seed) for name in COMPARED for seed in range(3)),
 )

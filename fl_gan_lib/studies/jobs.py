@@ -167,6 +167,7 @@ def compare(
     path: str | Path,
     num_workers: int | None = None,
     recorded: Sequence[str] = (),
+    more: Sequence[tuple[str, int, int]] = (),
 ) -> pd.DataFrame:
     """Run each setting on each digit and seed, seed by seed; the rows go into a csv file.
 
@@ -180,6 +181,7 @@ def compare(
         path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name
             ending in `.npz`.
         recorded: names of settings whose whole records of seed 0 go beside the csv file.
+        more: runs beside these: setting, digit and seed of each.
 
     Returns:
         All rows of the file: what each job returns, with its setting, digit and seed.
@@ -188,13 +190,14 @@ def compare(
         ValueError: a name is unknown.
     """
     names = list(settings) if names is None else names
-    unknown = sorted({*names, *recorded} - set(settings))
+    unknown = sorted({*names, *recorded, *(name for name, *_ in more)} - set(settings))
     if unknown:
         raise ValueError(f"unknown names {unknown}: choose from {list(settings)}")
     jobs = {}
-    for seed, digit, name in product(seeds, digits, names):
+    for name, digit, seed in [*((name, digit, seed) for seed, digit, name in product(seeds, digits, names)), *more]:
         wanted = getattr(settings[name], "keywords", {}).get("rounds", 100) if rounds is None else rounds
-        kept = {"folder": Path(path).parent, "kind": record_kind(name)} if name in recorded and seed == 0 else {}
+        keep = name in recorded and digit in digits and seed == 0
+        kept = {"folder": Path(path).parent, "kind": record_kind(name)} if keep else {}
         jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted, **kept)
     pictures = {name: (name, digits[0], seeds[0]) for name in names}
     return sweep(jobs, (column, "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
