@@ -21,7 +21,7 @@ from fl_gan_lib.figures import (
     save_emergence,
     tile,
 )
-from fl_gan_lib.studies.figures import plot_bands, plot_groups, plot_roc, plot_spread, plot_tradeoff
+from fl_gan_lib.studies.figures import plot_bands, plot_groups, plot_roc, plot_spread, plot_standing_out, plot_tradeoff
 
 
 def test_tile_puts_each_image_in_its_place():
@@ -168,14 +168,30 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
         "useless": [(0.1, 0.2)],
     }
     groups = {"none": "nobody", **dict.fromkeys(("worse", "private", "useless"), "somebody"), "alone": "somebody"}
-    figure = plot_tradeoff({"few": points, "many": {"alone": [(0.5, 0.5)]}}, groups=groups)
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    somebody = ["2  worse", "3  private *", "4  useless", "5  alone *"]
-    assert labels == ["nobody", "1  none *", "somebody", *somebody]
+    panels = {"TSTR": points, "probe": {"alone": [(0.5, 0.5)]}}
+    figure = plot_tradeoff(panels, groups=groups, levels={"TSTR": {"noise": 0.0}, "probe": {}})
+    first, second = ({text.get_text() for text in axis.texts} for axis in figure.axes)
+    assert first == {"noise", "none *", "worse", "private *", "useless"} and second == {"alone *"}
     frontier = figure.axes[0].lines[0]
     assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
-    many = {str(number): [(0.5, 0.5)] for number in range(8)}
-    assert len(plot_tradeoff({"many": many}, groups={name: name for name in many}).legends[0].get_texts()) == 16
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["nobody", "somebody"]
+
+
+def test_names_of_points_that_lie_close_do_not_cover_each_other():
+    many = {str(number): [(0.95, 0.5)] for number in range(12)}
+    figure = plot_tradeoff({"TSTR": many}, groups=dict.fromkeys(many, "all"), levels={"TSTR": {}})
+    heights = sorted(text.xyann[1] for text in figure.axes[0].texts)
+    assert min(upper - lower for lower, upper in pairwise(heights)) > 0.05
+
+
+def test_an_attacker_and_the_most_suspicious_honest_client_are_drawn_beside_the_alarm():
+    attacker, honest = np.array([[1.0, 2, 9], [3, 4, 5]]), np.zeros((2, 3))
+    figure = plot_standing_out({"bold": (attacker, honest), "shy": (honest, honest)}, threshold=4, ylabel="score")
+    bold, shy, empty = figure.axes
+    assert [axis.get_title("left") for axis in (bold, shy)] == ["bold", "shy"] and not empty.axison
+    alarm, one, other = bold.lines
+    assert alarm.get_ydata()[0] == 4
+    assert one.get_ydata().tolist() == [0, 0, 0] and other.get_ydata().tolist() == [2, 3, 7]
 
 
 def test_the_area_under_a_roc_curve_is_in_the_legend():

@@ -49,6 +49,21 @@ class AveragingAttacker(GANAttacker):
         return super().lasting_parts() | ({} if self.average is None else {"average": self.average})
 
 
+class UnhurriedAttacker(GANAttacker):
+    """Against a short federation: an attacker that plans for a longer one, and is cut off.
+
+    So it injects to the last round, and its generator's learning rate hardly falls.
+
+    Args:
+        args, options: as for `GANAttacker`.
+        num_rounds: of the federation.
+        longer: how many times as many rounds it plans for, at least 1.
+    """
+
+    def __init__(self, *args: Any, num_rounds: int, longer: int = 5, **options: Any) -> None:
+        super().__init__(*args, num_rounds=num_rounds * whole_number("longer", longer, 1), **options)
+
+
 class DistortingAttacker(GANAttacker):
     """Against augmentation: the generator's pictures are distorted as the victim's are, before anybody sees them.
 

@@ -36,6 +36,7 @@ from fl_gan_lib.studies.adapted import (
     ErrorFeedbackAttacker,
     KeyedAttacker,
     Scale,
+    UnhurriedAttacker,
 )
 from fl_gan_lib.studies.jobs import TEN_PARTICIPANTS, attack_job, judge_pictures, withheld_attack
 from fl_gan_lib.studies.sweep import Job, Result
@@ -130,6 +131,7 @@ ADAPTED: dict[str, dict[str, Job]] = {
         "sends all of its own": partial(attack_job, make_honest=partial(Client, protect=KeepLargest(0.01)))
     },
     "20 rounds": {
+        "plans for a hundred": _knowing(UnhurriedAttacker, rounds=20),
         "takes twice as many steps": _knowing(_SLOWER, rounds=20),
         "takes four times as many steps": _knowing(partial(GANAttacker, generator_steps=96), rounds=20),
     },
@@ -214,7 +216,7 @@ COMPARED = (
     "1 % of each update",
     "1 % of each update, sends all of its own",
     "20 rounds",
-    "20 rounds, takes twice as many steps",
+    "20 rounds, plans for a hundred",
     "class in every 10th round",
     "class held back",
     "augmentation",

@@ -8,12 +8,13 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from sklearn.metrics import auc
 
 from fl_gan_lib.figures import finish, spread_labels
-from fl_gan_lib.palette import ANCHOR, ATTACKER, OTHERS
+from fl_gan_lib.palette import ANCHOR, ATTACKER, HONEST, OTHERS, VICTIM
 
 
 def plot_spread(runs: Mapping[str, Sequence[float]], *, xlabel: str, title: str = "") -> Figure:
@@ -120,52 +121,66 @@ def plot_bands(
 
 
 def plot_tradeoff(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, groups: Mapping[str, str]
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    *,
+    groups: Mapping[str, str],
+    levels: Mapping[str, Mapping[str, float]],
 ) -> Figure:
-    """Utility against leakage: a numbered point for each setting, at the medians of its runs, and the frontier.
+    """Utility against leakage: a named point for each setting, at the medians of its runs, in a cross of their range.
 
-    The frontier joins the settings of a panel that no other one there beats in both. Right is useful, down is private.
+    Right is useful, down is private. A star and a line mark the settings that no other one of the panel dominates: none
+    is at least as useful and at least as private, and better in one of the two.
 
     Args:
-        panels: by title, settings that can be compared: by name, (accuracy, leakage) of each run, from 0 to 1.
-        groups: by setting, what its colour stands for.
+        panels: by what the leakage is measured with, and by setting, (utility, leakage) of each run, from 0 to 1.
+        groups: by setting, who acts; one colour each.
+        levels: by panel and by name, the heights of anchors.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
-    colours = dict(zip(dict.fromkeys(groups.values()), cycle(OTHERS), strict=False))
-    numbers = {name: number for number, name in enumerate(groups, start=1)}
-    starred = set()
+    figure, axes = plt.subplots(1, len(panels), figsize=(6.6 * len(panels), 5.6), layout="constrained", squeeze=False)
+    colours = dict(zip(dict.fromkeys(groups.values()), (ANCHOR, VICTIM, *OTHERS[1:]), strict=False))
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
         medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
         best = {name for name, point in medians.items() if not any(_beats(other, point) for other in medians.values())}
-        starred |= best
-        frontier = np.array(sorted(medians[name] for name in best))
-        axis.step(*frontier.T, where="pre", color=ANCHOR, linewidth=6, alpha=0.3, zorder=0)
+        # Most settings are above 0.8: a power gives them room, and keeps 0.
+        axis.set_xscale("function", functions=(lambda x: np.abs(x) ** 4, lambda x: np.abs(x) ** 0.25))
+        axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xticks=(0, 0.6, 0.8, 0.9, 1), ylabel=title)
+        axis.set_xlabel("accuracy on the target (more useful to the right)")
+        axis.step(
+            *np.array(sorted(medians[name] for name in best)).T, where="pre", color="#dddddd", linewidth=6, zorder=0
+        )
+        for name, height in levels[title].items():
+            axis.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
+            place = {"xy": (0.3, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
+            axis.annotate(name, **place, color=ANCHOR, fontsize=8)
         for name, (x, y) in medians.items():
             (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
-            spread = {"color": colours[groups[name]], "alpha": 0.4, "zorder": 1}
-            axis.plot([x, x], [lowest_y, highest_y], **spread)
-            axis.plot([lowest_x, highest_x], [y, y], **spread)
-            axis.plot(x, y, "o", color=colours[groups[name]], markersize=15, markeredgecolor="white")
-            axis.annotate(numbers[name], (x, y), ha="center", va="center", color="white", fontsize=9, weight="bold")
-        axis.set_xscale("logit", one_half="0.5")
-        useful = [x for runs in points.values() for x, _ in runs]
-        left, right = 0.95 * min(useful), 1 - 0.8 * (1 - max(useful))
-        ticks = [tick for tick in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if left <= tick <= right]
-        axis.set_xticks(ticks, map(str, ticks))
-        axis.set_xlim(left, right)
-        axis.minorticks_off()
-        axis.grid(color="lightgrey", linewidth=0.5)
+            colour = colours[groups[name]]
+            axis.plot([x, x], [lowest_y, highest_y], color=colour, alpha=0.4, zorder=1)
+            axis.plot([lowest_x, highest_x], [y, y], color=colour, alpha=0.4, zorder=1)
+            axis.plot(x, y, "*" if name in best else "o", color=colour, markersize=13 if name in best else 6)
+        _name_points(axis, {f"{name} *" if name in best else name: medians[name] for name in medians}, groups, colours)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.set(title=title, xlabel="accuracy of the finished model\n(more useful to the right)")
-    axes[0, 0].set_ylabel("gap closed (more private below)")
-    handles = []
-    for group, colour in colours.items():
-        handles.append(Line2D([], [], linestyle="", label=group))
-        names = [name for name in numbers if groups[name] == group]
-        labels = [f"{numbers[name]}  {name}{' *' if name in starred else ''}" for name in names]
-        handles += [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label in labels]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="* on the frontier", alignment="left")
+    handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=who) for who, colour in colours.items()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
     return finish(figure)
+
+
+def _name_points(
+    axis: Axes, points: Mapping[str, tuple[float, float]], groups: Mapping[str, str], colours: Mapping[str, str]
+) -> None:
+    """Names beside points; those at the right, where most are, stand one below the other in the margin."""
+    crowded = {name: point for name, point in points.items() if point[0] > 0.75}
+    heights = spread_labels([y for _, y in crowded.values()], gap=0.052) if crowded else []
+    margin = dict(zip(crowded, heights, strict=True))
+    for name, (x, y) in points.items():
+        style = {"color": colours[groups[name.removesuffix(" *")]], "fontsize": 8.5, "va": "center"}
+        if name not in margin:
+            axis.annotate(name, (x, y), (8, 7), textcoords="offset points", **style)
+            continue
+        arrow = {"arrowstyle": "-", "color": style["color"], "linewidth": 0.5, "alpha": 0.6, "shrinkB": 4}
+        axis.annotate(
+            name, (x, y), (1.03, margin[name]), textcoords=("axes fraction", "data"), arrowprops=arrow, **style
+        )
 
 
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -182,12 +197,70 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
     area = {name: auc(alarms, caught) for name, (alarms, caught) in curves.items()}
     figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
-    styles = cycle(zip(OTHERS, ("-", "--", "-.", ":") * 2, strict=False))
-    for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
+    styles = dict(zip(curves, cycle(zip(OTHERS, ("-", "--", "-.", ":") * 2, strict=False)), strict=False))
+    for name in sorted(area, key=lambda name: -area[name]):
+        colour, style = styles[name]  # by the order given: the same in each figure
         axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
-    axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
+    axes.set(xlabel="share of honest clients accused", ylabel="share of attackers caught", aspect="equal")
     axes.set_title(title, loc="left")
     axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
+    return finish(figure)
+
+
+def plot_standing_out(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, threshold: float, ylabel: str, columns: int = 3
+) -> Figure:
+    """How far clients stand out, round by round: the attacker, and the honest client that stands out most.
+
+    Args:
+        panels: by title, scores (runs, rounds) of the attacker, and the highest of the honest clients' (runs, rounds);
+            drawn are the median of the runs, and a band from the lowest to the highest.
+        threshold: above which a client is accused.
+        ylabel: of the vertical axes.
+        columns: panels beside each other.
+    """
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.9 * columns, 2.5 * rows),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (title, (attacker, honest)) in zip(axes.flat, panels.items(), strict=False):
+        axis.axhline(threshold, color=ANCHOR, linewidth=1, linestyle=":")
+        rounds = np.arange(1, attacker.shape[1] + 1)
+        for scores, colour, who in (
+            (honest, HONEST, "most suspicious honest client"),
+            (attacker, ATTACKER, "attacker"),
+        ):
+            axis.fill_between(rounds, scores.min(0), scores.max(0), color=colour, alpha=0.2, linewidth=0)
+            axis.plot(rounds, np.median(scores, axis=0), color=colour, linewidth=2)
+            if axis is axes[0, 0]:
+                axis.annotate(
+                    who,
+                    (rounds[-1], np.median(scores[:, -1])),
+                    (0, 5),
+                    textcoords="offset points",
+                    color=colour,
+                    ha="right",
+                    va="bottom",
+                    fontsize=9,
+                )
+        axis.set_yscale("symlog", linthresh=4)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0, 0].annotate(
+        "alarm", (0.01, threshold), xycoords=("axes fraction", "data"), color=ANCHOR, fontsize=9, va="bottom"
+    )
+    for axis in axes[-1]:
+        axis.set_xlabel("round")
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel)
     return finish(figure)
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from fl_gan_lib.attack import GANAttacker
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import KeyedClassifier, KeyedClient, coordinate_median
 from fl_gan_lib.federation import Client, Update, change_between
@@ -20,6 +21,7 @@ from fl_gan_lib.studies.adapted import (
     KeyedAttacker,
     PatientAttacker,
     Scale,
+    UnhurriedAttacker,
 )
 from fl_gan_lib.studies.detection import remembered, round_found
 from fl_gan_lib.studies.gradients import gradient_of, invert_gradient
@@ -43,6 +45,13 @@ def test_the_averaged_discriminator_lies_between_the_models_that_were_received(o
     assert torch.allclose(average[0].weight, 0.75 * first[0].weight + 0.25 * second[0].weight)
     assert all(torch.equal(tensor, kept[name]) for name, tensor in first.state_dict().items())
     assert not any(parameter.requires_grad for parameter in average.parameters())
+
+
+def test_an_unhurried_attacker_injects_to_the_last_round(own):
+    attacker, other = UnhurriedAttacker(own, 3, **OPTIONS), GANAttacker(own, 3, **OPTIONS)
+    assert other.active_rounds == 18 < OPTIONS["num_rounds"] <= attacker.active_rounds == 90
+    with pytest.raises(ValueError, match="longer is 0"):
+        UnhurriedAttacker(own, 3, longer=0, **OPTIONS)
 
 
 @pytest.mark.parametrize("width", [0.0, 1.0])

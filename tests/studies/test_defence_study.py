@@ -5,7 +5,7 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.records import load_all_records
-from fl_gan_lib.studies.defences import DEFENCES, RECORDED
+from fl_gan_lib.studies.defences import ADAPTED, COMPARED, DEFENCES, FURTHER_RUNS, RECORDED, SETTINGS
 from fl_gan_lib.studies.detection import ATTACKERS, describe_updates
 from fl_gan_lib.studies.jobs import compare
 
@@ -72,7 +72,18 @@ def test_the_worst_digit_is_the_one_that_the_model_has_not_learned():
     assert seen["worst_digit"].iloc[0] > 0.7 and seen["worst_digit"].iloc[1] == 0
 
 
+def test_further_runs_stand_beside_the_others_and_leave_no_record(tmp_path):
+    more = [("1 % of each update", 5, 0), ("none", 3, 2)]
+    options = {"digits": [7], "seeds": [0], "rounds": 1, "num_workers": 1, "recorded": RECORDED, "more": more}
+    table = compare(SETTINGS, "defence", ["1 % of each update"], path=tmp_path / "defences.csv", **options)
+    runs = set(table[["defence", "digit", "seed"]].itertuples(index=False, name=None))
+    assert runs == {("1 % of each update", 7, 0), *more}
+    assert [path.name for path in tmp_path.glob("*_7.npz")] and not list(tmp_path.glob("*_[35].npz"))
+
+
 def test_names_are_known_and_records_are_of_defences(tmp_path):
+    assert set(ADAPTED) <= set(DEFENCES) and {*COMPARED, *(name for name, *_ in FURTHER_RUNS)} <= set(SETTINGS)
+    assert len(set(FURTHER_RUNS)) == len(FURTHER_RUNS)
     assert not set(DEFENCES) & set(ATTACKERS) and set(RECORDED) <= set(DEFENCES)
     for settings in (DEFENCES, ATTACKERS):
         with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from"):
