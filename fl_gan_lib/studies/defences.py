@@ -176,15 +176,19 @@ CONTROLS: dict[str, Job] = {
     "9 honest, a quarter of the noise at 0.2": _bounded(0.2, _SAME_NOISE),
 }
 
-# Where 60 rounds are too few to say what a crowd hides. The first seed alone.
+# Where 60 rounds are too few to tell what stops the attack from what delays it. The first seed alone.
+_LONG = {"rounds": 400}
 LONG: dict[str, Job] = {
-    "9 honest, 400 rounds": partial(attack_job, **TEN_PARTICIPANTS | {"rounds": 400}),
-    **{
-        f"40 honest, {what}, 400 rounds": partial(
-            attack_job, aggregate=PrivateMean(0.5, noise), rounds=400, num_honest=40
-        )
-        for what, noise in {"clipping at the server": 0, "noise at the server": 1.0}.items()
-    },
+    "9 honest, 400 rounds": partial(attack_job, **TEN_PARTICIPANTS | _LONG),
+    "9 honest, median, 400 rounds": partial(attack_job, **_MEDIAN | _LONG),
+    "9 honest, median, sends ten times as much, 400 rounds": _knowing(_SCALED, **_MEDIAN | _LONG),
+    "9 honest, Krum, 400 rounds": partial(attack_job, **_KRUM | _LONG),
+    "40 honest, clipping at the server, 400 rounds": partial(
+        attack_job, aggregate=PrivateMean(0.5, 0), **_CROWDS[40] | _LONG
+    ),
+    "40 honest, noise at the server, 400 rounds": partial(
+        attack_job, aggregate=PrivateMean(**_NOISE), **_CROWDS[40] | _LONG
+    ),
 }
 
 # Those whose records are kept, for the explorer: the rows of the README's table.
@@ -232,6 +236,6 @@ COMPARED = (
 FURTHER_RUNS = (
     *((name, 3, seed) for name in CONTROLS for seed in range(3)),
     *((name, 3, 0) for name in LONG),
-    ("9 honest, 400 rounds", 9, 0),
+    *((name, 9, 0) for name in ("9 honest, 400 rounds", "9 honest, median, 400 rounds")),
     *((name, THIRD_DIGIT, seed) for name in COMPARED for seed in range(3)),
 )
