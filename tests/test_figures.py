@@ -186,12 +186,14 @@ def test_names_of_points_that_lie_close_do_not_cover_each_other():
 
 def test_an_attacker_and_the_most_suspicious_honest_client_are_drawn_beside_the_alarm():
     attacker, honest = np.array([[1.0, 2, 9], [3, 4, 5]]), np.zeros((2, 3))
-    figure = plot_standing_out({"bold": (attacker, honest), "shy": (honest, honest)}, threshold=4, ylabel="score")
+    panels = {"bold": ([3, 4, 5], attacker, honest), "shy": ([3, 4, 5], honest, honest)}
+    figure = plot_standing_out(panels, threshold=4, ylabel="score")
     bold, shy, empty = figure.axes
     assert [axis.get_title("left") for axis in (bold, shy)] == ["bold", "shy"] and not empty.axison
     alarm, one, other = bold.lines
     assert alarm.get_ydata()[0] == 4
-    assert one.get_ydata().tolist() == [0, 0, 0] and other.get_ydata().tolist() == [2, 3, 7]
+    assert one.get_xdata().tolist() == [3, 4, 5] and one.get_ydata().tolist() == [0, 0, 0]
+    assert other.get_ydata().tolist() == [2, 3, 7]
 
 
 def test_the_area_under_a_roc_curve_is_in_the_legend():

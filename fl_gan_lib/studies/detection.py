@@ -27,20 +27,27 @@ from fl_gan_lib.studies.variants import HedgingAttacker
 SIGNALS = {"norm": 1, "cosine": -1, "fake_bias": 1, "fake_row": 1, "largest_row": 1, "worst_digit": -1}
 
 
+class BlendingHedgingAttacker(BlendingAttacker, HedgingAttacker):
+    """An attacker that keeps near honest updates, and calls half of its fakes the target. Arguments: those of both."""
+
+
 def inspected_attack(target: int, seed: int, *, rounds: int, **options: Any) -> Result:
     """The attack, and what the server sees of each update: a row for each client and round.
+
+    The server holds twenty labelled images of each class, which nobody trained on.
 
     `probe` is what the attacker has drawn by then, in the recorded rounds. The columns that end in `_run` are those of
     the whole run after its last round, in the rows of that round.
     """
     test = load_dataset()[1]
+    few = test.subset(torch.cat([torch.where(test.labels == label)[0][:20] for label in range(len(test.classes))]))
     seen: list[pd.DataFrame] = []
 
     def inspect(updates: list[Update], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        seen.append(describe_updates(updates, state, test).assign(round=len(seen) + 1))
+        seen.append(describe_updates(updates, state, few).assign(round=len(seen) + 1))
         return fedavg(updates)
 
-    metrics, _ = attack_job(target, seed, rounds=rounds, num_frames=24, aggregate=inspect, **options)
+    metrics, _ = attack_job(target, seed, rounds=rounds, aggregate=inspect, **options)
     of_run = metrics.drop(columns=["seconds", "copy_ratio"]).tail(1).add_suffix("_run")
     of_run = of_run.rename(columns={"round_run": "round"})
     rows = pd.concat(seen).merge(metrics[["round", "probe"]], how="left").merge(of_run, how="left")
@@ -136,5 +143,9 @@ ATTACKERS: dict[str, Job] = {
     "waits for 20 rounds": partial(_INSPECTED, make_attacker=partial(PatientAttacker, first_round=21)),
     "every third round": partial(_INSPECTED, make_attacker=partial(PatientAttacker, every=3)),
     "blends in": partial(_INSPECTED, make_attacker=partial(BlendingAttacker, width=4)),
+    "blends in more": partial(_INSPECTED, make_attacker=partial(BlendingAttacker, width=2)),
     "blends in closely": partial(_INSPECTED, make_attacker=partial(BlendingAttacker, width=1)),
+    "blends in, with other labels": partial(
+        _INSPECTED, make_attacker=partial(BlendingHedgingAttacker, width=2, fake_label=0)
+    ),
 }

@@ -208,13 +208,17 @@ def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, t
 
 
 def plot_standing_out(
-    panels: Mapping[str, tuple[np.ndarray, np.ndarray]], *, threshold: float, ylabel: str, columns: int = 3
+    panels: Mapping[str, tuple[Sequence[int], np.ndarray, np.ndarray]],
+    *,
+    threshold: float,
+    ylabel: str,
+    columns: int = 3,
 ) -> Figure:
     """How far clients stand out, round by round: the attacker, and the honest client that stands out most.
 
     Args:
-        panels: by title, scores (runs, rounds) of the attacker, and the highest of the honest clients' (runs, rounds);
-            drawn are the median of the runs, and a band from the lowest to the highest.
+        panels: by title, the rounds, scores (runs, rounds) of the attacker, and the highest of the honest clients'
+            (runs, rounds); drawn are the median of the runs, and a band from the lowest to the highest.
         threshold: above which a client is accused.
         ylabel: of the vertical axes.
         columns: panels beside each other.
@@ -231,9 +235,8 @@ def plot_standing_out(
     )
     for axis in axes.flat[len(panels) :]:
         axis.set_axis_off()
-    for axis, (title, (attacker, honest)) in zip(axes.flat, panels.items(), strict=False):
+    for axis, (title, (rounds, attacker, honest)) in zip(axes.flat, panels.items(), strict=False):
         axis.axhline(threshold, color=ANCHOR, linewidth=1, linestyle=":")
-        rounds = np.arange(1, attacker.shape[1] + 1)
         for scores, colour, who in (
             (honest, HONEST, "most suspicious honest client"),
             (attacker, ATTACKER, "attacker"),
@@ -251,7 +254,7 @@ def plot_standing_out(
                     va="bottom",
                     fontsize=9,
                 )
-        axis.set_yscale("symlog", linthresh=4)
+        axis.set_yscale("symlog", linthresh=2 * threshold)
         axis.set_title(title, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0, 0].annotate(
