@@ -21,7 +21,15 @@ from fl_gan_lib.figures import (
     save_emergence,
     tile,
 )
-from fl_gan_lib.studies.figures import plot_bands, plot_groups, plot_roc, plot_spread, plot_standing_out, plot_tradeoff
+from fl_gan_lib.studies.figures import (
+    plot_bands,
+    plot_defences,
+    plot_groups,
+    plot_roc,
+    plot_spread,
+    plot_standing_out,
+    plot_tradeoff,
+)
 
 
 def test_tile_puts_each_image_in_its_place():
@@ -168,8 +176,26 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
         "useless": [(0.1, 0.2)],
     }
     groups = {"none": "nobody", **dict.fromkeys(("worse", "private", "useless"), "somebody"), "alone": "somebody"}
+    figure = plot_tradeoff({"few": points, "many": {"alone": [(0.5, 0.5)]}}, groups=groups)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    somebody = ["2  worse", "3  private *", "4  useless", "5  alone *"]
+    assert labels == ["nobody", "1  none *", "somebody", *somebody]
+    frontier = figure.axes[0].lines[0]
+    assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
+    many = {str(number): [(0.5, 0.5)] for number in range(8)}
+    assert len(plot_tradeoff({"many": many}, groups={name: name for name in many}).legends[0].get_texts()) == 16
+
+
+def test_a_star_marks_what_nothing_dominates():
+    points = {
+        "none": [(0.97, 0.9), (0.98, 1.0), (0.96, 0.98)],
+        "worse": [(0.95, 0.99)],
+        "private": [(0.9, 0.2)],
+        "useless": [(0.1, 0.2)],
+    }
+    groups = {"none": "nobody", **dict.fromkeys(("worse", "private", "useless"), "somebody"), "alone": "somebody"}
     panels = {"TSTR": points, "probe": {"alone": [(0.5, 0.5)]}}
-    figure = plot_tradeoff(panels, groups=groups, levels={"TSTR": {"noise": 0.0}, "probe": {}})
+    figure = plot_defences(panels, groups=groups, levels={"TSTR": {"noise": 0.0}, "probe": {}})
     first, second = ({text.get_text() for text in axis.texts} for axis in figure.axes)
     assert first == {"noise", "none *", "worse", "private *", "useless"} and second == {"alone *"}
     frontier = figure.axes[0].lines[0]
@@ -179,7 +205,7 @@ def test_the_frontier_holds_what_nothing_beats_in_both():
 
 def test_names_of_points_that_lie_close_do_not_cover_each_other():
     many = {str(number): [(0.95, 0.5)] for number in range(12)}
-    figure = plot_tradeoff({"TSTR": many}, groups=dict.fromkeys(many, "all"), levels={"TSTR": {}})
+    figure = plot_defences({"TSTR": many}, groups=dict.fromkeys(many, "all"), levels={"TSTR": {}})
     heights = sorted(text.xyann[1] for text in figure.axes[0].texts)
     assert min(upper - lower for lower, upper in pairwise(heights)) > 0.05
 
