@@ -122,7 +122,7 @@ ADAPTED: dict[str, dict[str, Job]] = {
         does: partial(private_attack, epsilon=8, make_attacker=make_attacker)
         for does, make_attacker in {
             "averages": partial(AveragingAttacker, weight=0.5),
-            "averages more": partial(AveragingAttacker, weight=0.2),
+            "takes half as many steps": partial(GANAttacker, generator_steps=12),
             "takes twice as many steps": _SLOWER,
             "calls half of them the target": HedgingAttacker,
         }.items()
@@ -216,7 +216,7 @@ THIRD_DIGIT = 6
 COMPARED = (
     "none",
     "DP-SGD, epsilon 8",
-    "DP-SGD, epsilon 8, averages",
+    "DP-SGD, epsilon 8, takes half as many steps",
     "1 % of each update",
     "1 % of each update, sends all of its own",
     "20 rounds",
