@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fl_gan_lib.attack import GANAttacker, build_federation
+from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker, build_federation
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import (
     AugmentingClient,
@@ -112,7 +112,7 @@ def _knowing(make_attacker: Callable[..., GANAttacker], **options: Any) -> Job:
 
 
 _SCALED = partial(GANAttacker, protect=Scale(10))
-_SLOWER = partial(GANAttacker, generator_steps=48)
+_MORE_STEPS = partial(GANAttacker, generator_steps=4 * GENERATOR_STEPS)
 _MEDIAN = {"aggregate": coordinate_median(10)} | TEN_PARTICIPANTS
 _KRUM = {"aggregate": Krum(10, 1)} | TEN_PARTICIPANTS
 
@@ -122,8 +122,8 @@ ADAPTED: dict[str, dict[str, Job]] = {
         does: partial(private_attack, epsilon=8, make_attacker=make_attacker)
         for does, make_attacker in {
             "averages": partial(AveragingAttacker, weight=0.5),
-            "takes half as many steps": partial(GANAttacker, generator_steps=12),
-            "takes twice as many steps": _SLOWER,
+            "takes half as many steps": partial(GANAttacker, generator_steps=GENERATOR_STEPS // 2),
+            "takes four times as many steps": _MORE_STEPS,
             "calls half of them the target": HedgingAttacker,
         }.items()
     },
@@ -132,14 +132,14 @@ ADAPTED: dict[str, dict[str, Job]] = {
     },
     "20 rounds": {
         "plans for a hundred": _knowing(UnhurriedAttacker, rounds=20),
-        "takes twice as many steps": _knowing(_SLOWER, rounds=20),
-        "takes four times as many steps": _knowing(partial(GANAttacker, generator_steps=96), rounds=20),
+        "takes twice as many steps": _knowing(partial(GANAttacker, generator_steps=2 * GENERATOR_STEPS), rounds=20),
+        "takes four times as many steps": _knowing(_MORE_STEPS, rounds=20),
     },
     "augmentation": {"distorts its fakes": _knowing(DistortingAttacker, make_honest=AugmentingClient)},
     "keys": {"learns a key": _knowing(partial(KeyedAttacker, learning=True), **_KEYED)},
     "9 honest, median": {
         "sends ten times as much": _knowing(_SCALED, **_MEDIAN),
-        "takes twice as many steps": _knowing(_SLOWER, **_MEDIAN),
+        "takes four times as many steps": _knowing(_MORE_STEPS, **_MEDIAN),
     },
     "9 honest, trimmed mean": {
         "sends ten times as much": _knowing(_SCALED, aggregate=TrimmedMean(10, 2), **TEN_PARTICIPANTS)
@@ -163,7 +163,7 @@ def _bounded(max_norm: float, noise_multiplier: float = 0) -> Job:
 CONTROLS: dict[str, Job] = {
     "keys, known to the attacker": _knowing(partial(KeyedAttacker, knowing=True), **_KEYED),
     "none, averages": _knowing(partial(AveragingAttacker, weight=0.5)),
-    "none, takes twice as many steps": _knowing(_SLOWER),
+    "none, takes four times as many steps": _knowing(_MORE_STEPS),
     "9 honest, clipping at the server": _bounded(0.5),
     "9 honest, clipping at 0.2": _bounded(0.2),
     "9 honest, attacker alone clipped": _knowing(
