@@ -218,7 +218,7 @@ def plot_defences(
         )
         for name, height in levels[title].items():
             axis.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
-            place = {"xy": (0.3, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
+            place = {"xy": (0.55, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
             axis.annotate(name, **place, color=ANCHOR, fontsize=8)
         for name, (x, y) in medians.items():
             (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
@@ -236,19 +236,23 @@ def plot_defences(
 def _name_points(
     axis: Axes, points: Mapping[str, tuple[float, float]], groups: Mapping[str, str], colours: Mapping[str, str]
 ) -> None:
-    """Names beside points; those at the right, where most are, stand one below the other in the margin."""
-    crowded = {name: point for name, point in points.items() if point[0] > 0.75}
-    heights = spread_labels([y for _, y in crowded.values()], gap=0.052) if crowded else []
-    margin = dict(zip(crowded, heights, strict=True))
-    for name, (x, y) in points.items():
-        style = {"color": colours[groups[name.removesuffix(" *")]], "fontsize": 8.5, "va": "center"}
-        if name not in margin:
-            axis.annotate(name, (x, y), (8, 7), textcoords="offset points", **style)
-            continue
-        arrow = {"arrowstyle": "-", "color": style["color"], "linewidth": 0.5, "alpha": 0.6, "shrinkB": 4}
-        axis.annotate(
-            name, (x, y), (1.03, margin[name]), textcoords=("axes fraction", "data"), arrowprops=arrow, **style
-        )
+    """Names beside points, none above another; those at the right, where most are, stand in the margin."""
+    for in_margin in (False, True):
+        chosen = {name: point for name, point in points.items() if (point[0] > 0.75) == in_margin}
+        heights = spread_labels([y for _, y in chosen.values()], gap=0.048) if chosen else []
+        for (name, (x, y)), height in zip(chosen.items(), heights, strict=True):
+            colour = colours[groups[name.removesuffix(" *")]]
+            arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "relpos": (0, 0.5)}
+            axis.annotate(
+                name,
+                (x, y),
+                (1.03 if in_margin else max(x**4, 0) + 0.03, height),
+                textcoords=("axes fraction", "data"),
+                color=colour,
+                fontsize=8.5,
+                va="center",
+                arrowprops=arrow,
+            )
 
 
 def _beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
