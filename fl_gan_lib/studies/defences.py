@@ -183,6 +183,9 @@ LONG: dict[str, Job] = {
     "9 honest, median, 400 rounds": partial(attack_job, **_MEDIAN | _LONG),
     "9 honest, median, sends ten times as much, 400 rounds": _knowing(_SCALED, **_MEDIAN | _LONG),
     "9 honest, Krum, 400 rounds": partial(attack_job, **_KRUM | _LONG),
+    "9 honest, clipping at 0.2, 400 rounds": partial(
+        attack_job, aggregate=PrivateMean(0.2, 0), **TEN_PARTICIPANTS | _LONG
+    ),
     "40 honest, clipping at the server, 400 rounds": partial(
         attack_job, aggregate=PrivateMean(0.5, 0), **_CROWDS[40] | _LONG
     ),
