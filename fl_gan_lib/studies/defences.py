@@ -166,6 +166,9 @@ CONTROLS: dict[str, Job] = {
     "none, takes four times as many steps": _knowing(_MORE_STEPS),
     "9 honest, clipping at the server": _bounded(0.5),
     "9 honest, clipping at 0.2": _bounded(0.2),
+    "9 honest, clipping at 0.2, injects nine times as many": _knowing(
+        partial(GANAttacker, fakes_per_image=2.0), aggregate=PrivateMean(0.2, 0), **TEN_PARTICIPANTS
+    ),
     "9 honest, attacker alone clipped": _knowing(
         partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
     ),
