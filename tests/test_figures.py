@@ -207,7 +207,7 @@ def test_names_of_points_that_lie_close_do_not_cover_each_other():
     many = {str(number): [(0.95, 0.5)] for number in range(12)}
     figure = plot_defences({"TSTR": many}, groups=dict.fromkeys(many, "all"), levels={"TSTR": {}})
     heights = sorted(text.xyann[1] for text in figure.axes[0].texts)
-    assert min(upper - lower for lower, upper in pairwise(heights)) > 0.05
+    assert min(upper - lower for lower, upper in pairwise(heights)) > 0.04
 
 
 def test_an_attacker_and_the_most_suspicious_honest_client_are_drawn_beside_the_alarm():
