@@ -169,17 +169,17 @@ def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
     known = [*SETTINGS, *ATTACKERS]
     parser.add_argument("--settings", nargs="+", metavar="NAME", choices=known, help="by default all of the notebook")
-    parser.add_argument("--digits", type=int, nargs="+", default=(3, 9), choices=range(10), metavar="DIGIT")
+    parser.add_argument("--digits", type=int, nargs="+", choices=range(10), metavar="DIGIT", help="by default 3 and 9")
     _add_sweep(parser, "defences.csv")
 
     def run(given: Namespace) -> None:
-        options = {"digits": given.digits, "seeds": given.seeds or range(3)} | _sweep_options(given)
+        options = {"digits": given.digits or (3, 9), "seeds": given.seeds or range(3)} | _sweep_options(given)
         wanted = given.settings or [*DEFENCES, *ATTACKERS]
         if attackers := [name for name in wanted if name in ATTACKERS]:
             seen = given.csv.with_name("detection.csv")
             compare(ATTACKERS, "attacker", attackers, **options | {"path": seen})
         if names := [name for name in wanted if name in SETTINGS]:
-            more = () if given.settings else FURTHER_RUNS
+            more = () if given.settings or given.digits or given.seeds else FURTHER_RUNS
             compare(SETTINGS, "defence", names, recorded=RECORDED, more=more, **options)
 
     return run

@@ -65,6 +65,10 @@ _CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_hones
 
 _NOISE = {"max_norm": 0.5, "noise_multiplier": 1.0}
 
+_MEDIAN = {"aggregate": coordinate_median(10)} | TEN_PARTICIPANTS
+_TRIMMED = {"aggregate": TrimmedMean(10, 2)} | TEN_PARTICIPANTS
+_KRUM = {"aggregate": Krum(10, 1)} | TEN_PARTICIPANTS
+
 _KEYED = {"make_model": KeyedClassifier, "make_honest": KeyedClient}
 
 # By name. Where they say nothing else: 100 rounds, one honest client.
@@ -89,9 +93,9 @@ DEFENCES: dict[str, Job] = {
     "keys": partial(attack_job, make_attacker=KeyedAttacker, **_KEYED),
     "1 honest": partial(attack_job, **_CROWDS[1]),
     "9 honest": partial(attack_job, **TEN_PARTICIPANTS),
-    "9 honest, median": partial(attack_job, aggregate=coordinate_median(10), **TEN_PARTICIPANTS),
-    "9 honest, trimmed mean": partial(attack_job, aggregate=TrimmedMean(10, 2), **TEN_PARTICIPANTS),
-    "9 honest, Krum": partial(attack_job, aggregate=Krum(10, 1), **TEN_PARTICIPANTS),
+    "9 honest, median": partial(attack_job, **_MEDIAN),
+    "9 honest, trimmed mean": partial(attack_job, **_TRIMMED),
+    "9 honest, Krum": partial(attack_job, **_KRUM),
     **{
         f"{number} honest, noise at the server": partial(attack_job, aggregate=PrivateMean(**_NOISE), **options)
         for number, options in _CROWDS.items()
@@ -113,8 +117,6 @@ def _knowing(make_attacker: Callable[..., GANAttacker], **options: Any) -> Job:
 
 _SCALED = partial(GANAttacker, protect=Scale(10))
 _MORE_STEPS = partial(GANAttacker, generator_steps=4 * GENERATOR_STEPS)
-_MEDIAN = {"aggregate": coordinate_median(10)} | TEN_PARTICIPANTS
-_KRUM = {"aggregate": Krum(10, 1)} | TEN_PARTICIPANTS
 
 # Attackers that know the defence. By the name of the defence, and what the attacker does about it.
 ADAPTED: dict[str, dict[str, Job]] = {
@@ -141,9 +143,7 @@ ADAPTED: dict[str, dict[str, Job]] = {
         "sends ten times as much": _knowing(_SCALED, **_MEDIAN),
         "takes four times as many steps": _knowing(_MORE_STEPS, **_MEDIAN),
     },
-    "9 honest, trimmed mean": {
-        "sends ten times as much": _knowing(_SCALED, aggregate=TrimmedMean(10, 2), **TEN_PARTICIPANTS)
-    },
+    "9 honest, trimmed mean": {"sends ten times as much": _knowing(_SCALED, **_TRIMMED)},
     "9 honest, Krum": {
         "keeps its update small": _knowing(partial(GANAttacker, protect=ClipAndNoise(0.3, 0)), **_KRUM),
         "blends in": _knowing(partial(BlendingAttacker, width=1), **_KRUM),
@@ -155,8 +155,8 @@ DEFENCES |= {f"{name}, {does}": job for name, jobs in ADAPTED.items() for does, 
 _SAME_NOISE = 0.25
 
 
-def _bounded(max_norm: float, noise_multiplier: float = 0) -> Job:
-    return partial(attack_job, aggregate=PrivateMean(max_norm, noise_multiplier), **TEN_PARTICIPANTS)
+def _bounded(max_norm: float, noise_multiplier: float = 0, **options: Any) -> Job:
+    return partial(attack_job, aggregate=PrivateMean(max_norm, noise_multiplier), **TEN_PARTICIPANTS | options)
 
 
 # What in a defence it is that works. On the digit 3 alone.
@@ -166,8 +166,8 @@ CONTROLS: dict[str, Job] = {
     "none, takes four times as many steps": _knowing(_MORE_STEPS),
     "9 honest, clipping at the server": _bounded(0.5),
     "9 honest, clipping at 0.2": _bounded(0.2),
-    "9 honest, clipping at 0.2, injects nine times as many": _knowing(
-        partial(GANAttacker, fakes_per_image=2.0), aggregate=PrivateMean(0.2, 0), **TEN_PARTICIPANTS
+    "9 honest, clipping at 0.2, injects nine times as many": _bounded(
+        0.2, make_attacker=partial(GANAttacker, fakes_per_image=2.0)
     ),
     "9 honest, attacker alone clipped": _knowing(
         partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
@@ -186,9 +186,7 @@ LONG: dict[str, Job] = {
     "9 honest, median, 400 rounds": partial(attack_job, **_MEDIAN | _LONG),
     "9 honest, median, sends ten times as much, 400 rounds": _knowing(_SCALED, **_MEDIAN | _LONG),
     "9 honest, Krum, 400 rounds": partial(attack_job, **_KRUM | _LONG),
-    "9 honest, clipping at 0.2, 400 rounds": partial(
-        attack_job, aggregate=PrivateMean(0.2, 0), **TEN_PARTICIPANTS | _LONG
-    ),
+    "9 honest, clipping at 0.2, 400 rounds": _bounded(0.2, **_LONG),
     "40 honest, clipping at the server, 400 rounds": partial(
         attack_job, aggregate=PrivateMean(0.5, 0), **_CROWDS[40] | _LONG
     ),

@@ -246,7 +246,7 @@ def _name_points(
             axis.annotate(
                 name,
                 (x, y),
-                (1.03 if in_margin else max(x**4, 0) + 0.03, height),
+                (1.03 if in_margin else x**4 + 0.03, height),
                 textcoords=("axes fraction", "data"),
                 color=colour,
                 fontsize=8.5,

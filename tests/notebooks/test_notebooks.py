@@ -27,7 +27,13 @@ SMOKE = {
     },
     "04_visual_comparison": {"target": 9},
     "05_anatomy_of_the_attack": {"recompute": True, "num_seeds": 1, "rounds": 1, "output": "set by the test"},
-    "06_defences": {"num_seeds": 1, "other_digit": None},  # its command has tests of its own
+    "06_defences": {
+        "recompute": True,
+        "num_seeds": 1,
+        "other_digit": None,
+        "rounds": 1,
+        "output": "set by the test",
+    },
     "07_beyond_one_machine": {"rounds": 2, "output": "set by the test"},
 }
 
