@@ -110,8 +110,12 @@ records: $(READY)
 table: $(READY)
 	$(BIN)/python -m fl_gan_lib table
 
-anatomy defences: $(READY)
-	$(BIN)/python -m fl_gan_lib $@
+anatomy: $(READY)
+	$(BIN)/python -m fl_gan_lib anatomy
+
+defences: $(READY)
+	$(BIN)/python -m fl_gan_lib defences
+	$(BIN)/python -m fl_gan_lib gradients
 
 bench: $(READY) $(FLOWER)
 	$(BIN)/python tests/bench/bench.py $(if $(ORIGINAL),--original "$(ORIGINAL)")

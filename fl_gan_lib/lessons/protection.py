@@ -51,11 +51,12 @@ CROWD = Exercise(
     level="medium",
     minutes=20,
     task="""In section 2, forty-one participants bear the noise of $z = 1$: on the mean it has the standard deviation
-$S/41$. Leave the noise on the mean as it is, and find the smallest crowd of at least 41 participants that gets a better
-promise. Your function gets `spent(z, delta)`, which returns the epsilon of all rounds, and the epsilon that is wanted.
-It returns the number of participants $n$. For every $n$ take $\\delta = n^{-1.1}$, which is below $1/n$.
+$S/41$. Leave the noise on the mean as it is, and find the smallest crowd, of 41 participants or more, that spends at
+most a given epsilon. Your function gets `spent(z, delta)`, which returns the epsilon that all rounds spend, and the
+epsilon that is allowed. It returns the number of participants $n$. For every $n$ take $\\delta = n^{-1.1}$, which is
+below $1/n$.
 
-Then run it with the accountant of section 2, where `spent` is
+Then find out what epsilon 8 takes with the RDP accountant of section 2: there `spent` is
 `lambda z, delta: spent_epsilon(z, sample_rate=1, steps=60, delta=delta)`.""",
     hint="The noise on the mean is $z S / n$, and it should stay at $S / 41$. So what is $z$? Count upwards from 41, "
     "and stop at the first crowd that fits.",
@@ -132,8 +133,8 @@ REACH = Exercise(
     minutes=15,
     task="""Nine honest clients send one number each. The attacker is the tenth, and may send whatever it wants. The
 server takes the median of the ten: the mean of the fifth and the sixth in order. Between which two numbers does the
-median lie, whatever the attacker sends? Your function gets the nine values, a tensor, and returns the lowest and the
-highest median.""",
+median lie, whatever the attacker sends? Your function gets the nine values, a tensor in no order, and returns two
+numbers: the lowest and the highest median.""",
     hint="The median never falls when a value rises. So it is lowest when the attacker sends a number below all "
     "others. Which of the nine are then the fifth and the sixth?",
     answer="reach",
@@ -205,8 +206,8 @@ MEMORY = Exercise(
     minutes=20,
     task="""Write the score of section 6. Your function gets what a server has seen of one signal so far, a tensor with
 a row for each round and a column for each client. Take each client's mean over the rounds. The client's score is: how
-many standard deviations of the *other* clients' means does it lie above their mean? Return a tensor with one score for
-each client.""",
+many standard deviations of the *other* clients' means does it lie above their mean? (Take `std()` of torch as it is.
+Large values are suspicious here.) Return a tensor with one score for each client.""",
     hint="`seen.mean(0)` has the mean of each client. To leave out client `c`, use "
     "`torch.cat([means[:c], means[c + 1 :]])`.",
     answer="standing_out",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from fl_gan_lib.attack import GENERATOR_STEPS, GANAttacker, build_federation
+from fl_gan_lib.data import ImageDataset
 from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.defences import (
     AugmentingClient,
@@ -26,7 +29,7 @@ from fl_gan_lib.defences import (
     TrimmedMean,
     coordinate_median,
 )
-from fl_gan_lib.federation import Client, federate
+from fl_gan_lib.federation import Client, Update, federate
 from fl_gan_lib.metrics import accuracies
 from fl_gan_lib.models import LATENT_DIM
 from fl_gan_lib.studies.adapted import (
@@ -59,6 +62,29 @@ def private_attack(target: int, seed: int, *, epsilon: float, rounds: int, **opt
     """The attack on a victim that spends a privacy budget of `epsilon` over all rounds."""
     victim = partial(PrivateClient, epsilon=epsilon, num_rounds=rounds)
     return attack_job(target, seed, rounds=rounds, make_honest=victim, **options)
+
+
+class WithholdingPrivateClient(Client):
+    """A client that trains with DP-SGD, and never on its images of the target.
+
+    Args:
+        dataset: the client's own images.
+        target: the class that it withholds, its number.
+        options: as for `PrivateClient`.
+    """
+
+    def __init__(self, dataset: ImageDataset, *, target: int, **options: Any) -> None:
+        super().__init__(dataset)
+        self.private = PrivateClient(dataset.subset(dataset.labels != target), **options)
+
+    def fit(self, global_model: nn.Module, round: int) -> Update:
+        return replace(self.private.fit(global_model, round), num_examples=len(self.dataset))
+
+
+def private_withheld_attack(target: int, seed: int, *, epsilon: float, rounds: int) -> Result:
+    """As `private_attack`, on a victim that holds the class back as well: what the noise alone makes of the fakes."""
+    victim = partial(WithholdingPrivateClient, target=target, epsilon=epsilon, num_rounds=rounds)
+    return attack_job(target, seed, rounds=rounds, make_honest=victim)
 
 
 _CROWDS = {1: {"rounds": 60}, 9: TEN_PARTICIPANTS, 40: {"rounds": 60, "num_honest": 40}}
@@ -143,7 +169,10 @@ ADAPTED: dict[str, dict[str, Job]] = {
         "sends ten times as much": _knowing(_SCALED, **_MEDIAN),
         "takes four times as many steps": _knowing(_MORE_STEPS, **_MEDIAN),
     },
-    "9 honest, trimmed mean": {"sends ten times as much": _knowing(_SCALED, **_TRIMMED)},
+    "9 honest, trimmed mean": {
+        "sends ten times as much": _knowing(_SCALED, **_TRIMMED),
+        "takes four times as many steps": _knowing(_MORE_STEPS, **_TRIMMED),
+    },
     "9 honest, Krum": {
         "keeps its update small": _knowing(partial(GANAttacker, protect=ClipAndNoise(0.3, 0)), **_KRUM),
         "blends in": _knowing(partial(BlendingAttacker, width=1), **_KRUM),
@@ -159,16 +188,33 @@ def _bounded(max_norm: float, noise_multiplier: float = 0, **options: Any) -> Jo
     return partial(attack_job, aggregate=PrivateMean(max_norm, noise_multiplier), **TEN_PARTICIPANTS | options)
 
 
+# Two of nine honest clients hold the target.
+_MINORITY = {"num_without_target": 7}
+
 # What in a defence it is that works. On the digit 3 alone.
 CONTROLS: dict[str, Job] = {
+    **{
+        f"DP-SGD, epsilon {epsilon}, class held back": partial(private_withheld_attack, epsilon=epsilon)
+        for epsilon in (8, 1)
+    },
+    **{
+        f"DP-SGD, epsilon {epsilon}, nobody injects": partial(private_attack, epsilon=epsilon, inject=False)
+        for epsilon in (8, 1)
+    },
+    "none, nobody injects": partial(attack_job, inject=False),
     "keys, known to the attacker": _knowing(partial(KeyedAttacker, knowing=True), **_KEYED),
     "none, averages": _knowing(partial(AveragingAttacker, weight=0.5)),
     "none, takes four times as many steps": _knowing(_MORE_STEPS),
+    "9 honest, takes four times as many steps": _knowing(_MORE_STEPS, **TEN_PARTICIPANTS),
+    "9 honest, all count alike": _bounded(1e6),
+    "9 honest, two hold the class": partial(attack_job, **TEN_PARTICIPANTS | _MINORITY),
+    "9 honest, two hold the class, median": partial(attack_job, **_MEDIAN | _MINORITY),
     "9 honest, clipping at the server": _bounded(0.5),
     "9 honest, clipping at 0.2": _bounded(0.2),
     "9 honest, clipping at 0.2, injects nine times as many": _bounded(
         0.2, make_attacker=partial(GANAttacker, fakes_per_image=2.0)
     ),
+    "9 honest, clipping at 0.2, takes four times as many steps": _bounded(0.2, make_attacker=_MORE_STEPS),
     "9 honest, attacker alone clipped": _knowing(
         partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
     ),

@@ -225,10 +225,13 @@ def plot_defences(
             colour = colours[groups[name]]
             axis.plot([x, x], [lowest_y, highest_y], color=colour, alpha=0.4, zorder=1)
             axis.plot([lowest_x, highest_x], [y, y], color=colour, alpha=0.4, zorder=1)
-            axis.plot(x, y, "*" if name in best else "o", color=colour, markersize=13 if name in best else 6)
+            marker, size = ("*", 13) if name in best else ("o", 6)
+            axis.plot(x, y, marker, color=colour, markersize=size, clip_on=False, zorder=3)
         _name_points(axis, {f"{name} *" if name in best else name: medians[name] for name in medians}, groups, colours)
         axis.spines[["top", "right"]].set_visible(False)
-    handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=who) for who, colour in colours.items()]
+    acting = {groups[name] for points in panels.values() for name in points}
+    shown = {who: colour for who, colour in colours.items() if who in acting}
+    handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=who) for who, colour in shown.items()]
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), frameon=False)
     return finish(figure)
 
@@ -236,22 +239,32 @@ def plot_defences(
 def _name_points(
     axis: Axes, points: Mapping[str, tuple[float, float]], groups: Mapping[str, str], colours: Mapping[str, str]
 ) -> None:
-    """Names beside points, none above another; those at the right, where most are, stand in the margin."""
-    for in_margin in (False, True):
-        chosen = {name: point for name, point in points.items() if (point[0] > 0.75) == in_margin}
-        heights = spread_labels([y for _, y in chosen.values()], gap=0.048) if chosen else []
-        for (name, (x, y)), height in zip(chosen.items(), heights, strict=True):
+    """Names beside points, none above another: in the margin for those at the right, where most are."""
+    places: dict[str, list[str]] = {"right": [], "left": [], "margin": []}
+    for name, (x, _) in points.items():
+        places["right" if x < 0.6 else "left" if x < 0.92 else "margin"].append(name)
+    for place, names in places.items():
+        heights = spread_labels([points[name][1] for name in names], gap=0.048) if names else []
+        for name, height in zip(names, heights, strict=True):
+            x, y = points[name]
             colour = colours[groups[name.removesuffix(" *")]]
-            arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6, "relpos": (0, 0.5)}
+            at_left = place == "left"
             axis.annotate(
                 name,
                 (x, y),
-                (1.03 if in_margin else x**4 + 0.03, height),
+                ({"right": x**4 + 0.03, "left": x**4 - 0.03, "margin": 1.03}[place], height),
                 textcoords=("axes fraction", "data"),
                 color=colour,
                 fontsize=8.5,
+                ha="right" if at_left else "left",
                 va="center",
-                arrowprops=arrow,
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": colour,
+                    "linewidth": 0.5,
+                    "alpha": 0.6,
+                    "relpos": (1 if at_left else 0, 0.5),
+                },
             )
 
 

@@ -81,8 +81,10 @@ def inversion_of_update(
         steps: of the search.
 
     Returns:
-        One row: `error`, the median over the images of the mean squared difference of a pixel, in [-1, 1], and
-        `other_error`, that of an unseen image of the same digit. And pictures, the true ones before the found ones.
+        One row: `error`, the median over the images of the mean squared difference of a pixel, in [-1, 1];
+        `other_error`, that of an unseen image of the same digit; and `closer`, the median over the images of the share
+        of all training images of the digit that resemble what was found more than the true image does (0: it is the
+        image; about 0.5: it is any image of its digit). And pictures, the true ones before the found ones.
     """
     train, test = load_dataset()
     model, clients = build_federation(train, 3, num_rounds=200, seed=seed, device="cpu")
@@ -102,8 +104,11 @@ def inversion_of_update(
         found = invert_gradient(model, seen, own.labels, steps=steps, smoothness=0.001)
     others = torch.stack([test.images_of(train.classes[label])[0] for label in own.labels.tolist()])
     error, other = ((images - own.images).square().mean((1, 2, 3)).median().item() for images in (found, others))
+    of_class = [train.images_of(train.classes[label]) for label in own.labels.tolist()]
+    closer = np.median([_share_closer(*images) for images in zip(found, own.images, of_class, strict=True)])
     pictures = np.concatenate([to_uint8(own.images[:8]), to_uint8(found[:8])])
-    return pd.DataFrame([{"round": rounds_before + 1, "error": error, "other_error": other}]), pictures
+    row = {"round": rounds_before + 1, "error": error, "other_error": other, "closer": closer}
+    return pd.DataFrame([row]), pictures
 
 
 # What is inverted, by name.
@@ -125,6 +130,16 @@ def compare_updates(
     jobs = {(name, seed): partial(job, seed) for seed in seeds for name, job in UPDATES.items()}
     pictures = {name: (name, seeds[0]) for name in UPDATES}
     return sweep(jobs, ("update", "seed"), path, num_workers=num_workers, pictures=pictures)
+
+
+def _share_closer(found: Tensor, true: Tensor, others: Tensor) -> float:
+    """Of the others, the share that correlates more with what was found than the true image does."""
+    found, true, others = (_centred(images.reshape(-1, found.numel())) for images in (found, true, others))
+    return (others @ found[0] > (true @ found[0]) + 1e-4).float().mean().item()
+
+
+def _centred(images: Tensor) -> Tensor:
+    return F.normalize(images - images.mean(1, keepdim=True), dim=1)
 
 
 def _flat(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
