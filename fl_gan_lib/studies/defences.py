@@ -259,20 +259,15 @@ THIRD_DIGIT = 6
 COMPARED = (
     "none",
     "DP-SGD, epsilon 8",
-    "DP-SGD, epsilon 8, takes half as many steps",
     "1 % of each update",
     "1 % of each update, sends all of its own",
     "20 rounds",
     "20 rounds, takes twice as many steps",
-    "class in every 10th round",
     "class held back",
     "augmentation",
-    "augmentation, distorts its fakes",
     "9 honest",
     "9 honest, median",
     "9 honest, median, takes four times as many steps",
-    "9 honest, Krum",
-    "9 honest, Krum, keeps its update small",
 )
 
 # Setting, digit and seed of the runs beside those of all `DEFENCES` on both digits.
