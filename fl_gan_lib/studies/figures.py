@@ -204,7 +204,7 @@ def plot_defences(
         groups: by setting, who acts; one colour each.
         levels: by panel and by name, the heights of anchors.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.6 * len(panels), 5.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.8), layout="constrained", squeeze=False)
     colours = dict(zip(dict.fromkeys(groups.values()), (ANCHOR, VICTIM, *OTHERS[1:]), strict=False))
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
         medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
@@ -240,31 +240,24 @@ def _name_points(
     axis: Axes, points: Mapping[str, tuple[float, float]], groups: Mapping[str, str], colours: Mapping[str, str]
 ) -> None:
     """Names beside points, none above another: in the margin for those at the right, where most are."""
-    places: dict[str, list[str]] = {"right": [], "left": [], "margin": []}
-    for name, (x, _) in points.items():
-        places["right" if x < 0.6 else "left" if x < 0.92 else "margin"].append(name)
-    for place, names in places.items():
-        heights = spread_labels([points[name][1] for name in names], gap=0.048) if names else []
-        for name, height in zip(names, heights, strict=True):
-            x, y = points[name]
+    for in_margin in (False, True):
+        chosen = {name: point for name, point in points.items() if (point[0] > 0.92) == in_margin}
+        heights = spread_labels([y for _, y in chosen.values()], gap=0.048) if chosen else []
+        for (name, (x, y)), height in zip(chosen.items(), heights, strict=True):
             colour = colours[groups[name.removesuffix(" *")]]
-            at_left = place == "left"
+            at_left = not in_margin and x > 0.75
+            place = 1.03 if in_margin else x**4 + (-0.03 if at_left else 0.03)
+            arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6}
             axis.annotate(
                 name,
                 (x, y),
-                ({"right": x**4 + 0.03, "left": x**4 - 0.03, "margin": 1.03}[place], height),
+                (place, height),
                 textcoords=("axes fraction", "data"),
                 color=colour,
                 fontsize=8.5,
                 ha="right" if at_left else "left",
                 va="center",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": colour,
-                    "linewidth": 0.5,
-                    "alpha": 0.6,
-                    "relpos": (1 if at_left else 0, 0.5),
-                },
+                arrowprops=arrow | {"relpos": (1 if at_left else 0, 0.5)},
             )
 
 
