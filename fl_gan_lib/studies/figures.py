@@ -204,7 +204,7 @@ def plot_defences(
         groups: by setting, who acts; one colour each.
         levels: by panel and by name, the heights of anchors.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.8), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(6.6 * len(panels), 5.6), layout="constrained", squeeze=False)
     colours = dict(zip(dict.fromkeys(groups.values()), (ANCHOR, VICTIM, *OTHERS[1:]), strict=False))
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
         medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
