@@ -1,8 +1,0 @@
-calm_bias = "an area of XX"
-det_blend = "XX (blends in more: found in round 3, and its probe ends at 0.1.)"
-det_false = "the limits come from few runs, and where nobody injects, 6 of 40 clients exceed one. (by hand, from two seeds: compute it)"
-clip_cost = "some hundredths"
-robust_minority = f"""Where only two honest clients hold the class, the median takes it from the model (target accuracy {m('9 honest, two hold the class, median','ta')}, mean {m('9 honest, two hold the class','ta')}), and more of it leaks (TSTR {m('9 honest, two hold the class, median','t')})."""
-few_seeds = "Few seeds show a spread, and no confidence interval."
-dp_adapted = "None of the four is better on both digits than the attacker that knows nothing."
-dp_controls = f"""*Look at* the target accuracy where nobody injects: {m('DP-SGD, epsilon 8, nobody injects','ta')} and {m('DP-SGD, epsilon 1, nobody injects','ta')}. So it is the noise that costs the model the class, and not the attacker. Then look at the probe where the class is held back as well: {m('DP-SGD, epsilon 8, class held back','p')} and {m('DP-SGD, epsilon 1, class held back','p')}. So what the attacker draws at $\\varepsilon = 1$ (probe {m('DP-SGD, epsilon 1','p',3)}) does come from the victim's images. It leaks from a model that never learns the class well enough to classify it."""
