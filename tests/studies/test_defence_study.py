@@ -5,7 +5,15 @@ from fl_gan_lib.datasets import load_dataset
 from fl_gan_lib.federation import Client, Update
 from fl_gan_lib.models import Classifier
 from fl_gan_lib.records import load_all_records
-from fl_gan_lib.studies.defences import ADAPTED, COMPARED, DEFENCES, FURTHER_RUNS, RECORDED, SETTINGS
+from fl_gan_lib.studies.defences import (
+    ADAPTED,
+    COMPARED,
+    DEFENCES,
+    FURTHER_RUNS,
+    RECORDED,
+    SETTINGS,
+    WithholdingPrivateClient,
+)
 from fl_gan_lib.studies.detection import ATTACKERS, describe_updates
 from fl_gan_lib.studies.jobs import compare
 
@@ -88,3 +96,11 @@ def test_names_are_known_and_records_are_of_defences(tmp_path):
     for settings in (DEFENCES, ATTACKERS):
         with pytest.raises(ValueError, match=r"unknown names \['nothing'\]: choose from"):
             compare(settings, "name", ["nothing"], digits=[3], path=tmp_path / "table.csv")
+
+
+def test_a_private_client_that_withholds_a_class_never_trains_on_it():
+    own = load_dataset()[0].subset(range(400))
+    client = WithholdingPrivateClient(own, target=int(own.labels[0]), epsilon=8, num_rounds=1)
+    assert set(client.private.dataset.labels.tolist()) == set(own.labels.tolist()) - {int(own.labels[0])}
+    update = client.fit(Classifier(), 1)
+    assert update.num_examples == 400 and client.private.spent > 0
