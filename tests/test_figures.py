@@ -26,10 +26,8 @@ from fl_gan_lib.studies.figures import (
     plot_bands,
     plot_defences,
     plot_groups,
-    plot_roc,
     plot_spread,
     plot_standing_out,
-    plot_tradeoff,
 )
 
 
@@ -169,24 +167,6 @@ def test_text_in_the_colours_of_the_roles_can_be_read_on_white():
     assert f"second h3 {{ color: {palette.BASELINE.lower()}" in style
 
 
-def test_the_frontier_holds_what_nothing_beats_in_both():
-    points = {
-        "none": [(0.97, 0.9), (0.98, 1.0), (0.96, 0.98)],
-        "worse": [(0.95, 0.99)],
-        "private": [(0.9, 0.2)],
-        "useless": [(0.1, 0.2)],
-    }
-    groups = {"none": "nobody", **dict.fromkeys(("worse", "private", "useless"), "somebody"), "alone": "somebody"}
-    figure = plot_tradeoff({"few": points, "many": {"alone": [(0.5, 0.5)]}}, groups=groups)
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    somebody = ["2  worse", "3  private *", "4  useless", "5  alone *"]
-    assert labels == ["nobody", "1  none *", "somebody", *somebody]
-    frontier = figure.axes[0].lines[0]
-    assert list(zip(*frontier.get_data(), strict=True)) == [(0.9, 0.2), (0.97, 0.98)]
-    many = {str(number): [(0.5, 0.5)] for number in range(8)}
-    assert len(plot_tradeoff({"many": many}, groups={name: name for name in many}).legends[0].get_texts()) == 16
-
-
 def test_a_star_marks_what_nothing_dominates():
     points = {
         "none": [(0.97, 0.9), (0.98, 1.0), (0.96, 0.98)],
@@ -222,11 +202,3 @@ def test_an_attacker_and_the_most_suspicious_honest_client_are_drawn_beside_the_
     assert alarm.get_ydata()[0] == 4
     assert one.get_xdata().tolist() == [3, 4, 5] and one.get_ydata().tolist() == [0, 0, 0]
     assert other.get_ydata().tolist() == [2, 3, 7]
-
-
-def test_the_area_under_a_roc_curve_is_in_the_legend():
-    figure = plot_roc({"guessing": ([0, 1], [0, 1]), "perfect": ([0, 0, 1], [0, 1, 1])})
-    many = plot_roc({str(number): ([0, 1], [0, 1]) for number in range(8)})
-    assert len(many.axes[0].lines) == 9
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["perfect: area 1.00", "guessing: area 0.50"]

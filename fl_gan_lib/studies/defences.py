@@ -116,6 +116,7 @@ DEFENCES: dict[str, Job] = {
     ),
     "2 bits a number": partial(attack_job, client_options={"protect": Quantise(2)}),
     "20 rounds": partial(attack_job, rounds=20),
+    "20 rounds, class held back": partial(withheld_attack, every=None, rounds=20),
     "leaves after 20 of 100 rounds": partial(leaving_attack, after=20),
     "class in every 10th round": partial(withheld_attack, every=10),
     "class held back": partial(withheld_attack, every=None),
@@ -124,6 +125,7 @@ DEFENCES: dict[str, Job] = {
     "keys": partial(attack_job, make_attacker=KeyedAttacker, **_KEYED),
     "1 honest": partial(attack_job, **_CROWDS[1]),
     "9 honest": partial(attack_job, **TEN_PARTICIPANTS),
+    "9 honest, class held back": partial(withheld_attack, every=None, **TEN_PARTICIPANTS),
     "9 honest, median": partial(attack_job, **_MEDIAN),
     "9 honest, trimmed mean": partial(attack_job, **_TRIMMED),
     "9 honest, Krum": partial(attack_job, **_KRUM),
@@ -141,7 +143,16 @@ def _knowing(make_attacker: Callable[..., GANAttacker], **options: Any) -> Job:
 
 
 _SCALED = partial(GANAttacker, protect=Scale(10))
+_TWICE_THE_STEPS = partial(GANAttacker, generator_steps=2 * GENERATOR_STEPS)
 _MORE_STEPS = partial(GANAttacker, generator_steps=4 * GENERATOR_STEPS)
+
+
+def _hurried(**options: Any) -> dict[str, Job]:
+    return {
+        "takes twice as many steps": _knowing(_TWICE_THE_STEPS, **options),
+        "takes four times as many steps": _knowing(_MORE_STEPS, **options),
+    }
+
 
 # Attackers that know the defence. By the name of the defence, and what the attacker does about it.
 ADAPTED: dict[str, dict[str, Job]] = {
@@ -159,19 +170,13 @@ ADAPTED: dict[str, dict[str, Job]] = {
     },
     "20 rounds": {
         "plans for a hundred": _knowing(UnhurriedAttacker, rounds=20),
-        "takes twice as many steps": _knowing(partial(GANAttacker, generator_steps=2 * GENERATOR_STEPS), rounds=20),
-        "takes four times as many steps": _knowing(_MORE_STEPS, rounds=20),
+        **_hurried(rounds=20),
     },
     "augmentation": {"distorts its fakes": _knowing(DistortingAttacker, make_honest=AugmentingClient)},
     "keys": {"learns a key": _knowing(partial(KeyedAttacker, learning=True), **_KEYED)},
-    "9 honest, median": {
-        "sends ten times as much": _knowing(_SCALED, **_MEDIAN),
-        "takes four times as many steps": _knowing(_MORE_STEPS, **_MEDIAN),
-    },
-    "9 honest, trimmed mean": {
-        "sends ten times as much": _knowing(_SCALED, **_TRIMMED),
-        "takes four times as many steps": _knowing(_MORE_STEPS, **_TRIMMED),
-    },
+    "9 honest": _hurried(**TEN_PARTICIPANTS),
+    "9 honest, median": {"sends ten times as much": _knowing(_SCALED, **_MEDIAN), **_hurried(**_MEDIAN)},
+    "9 honest, trimmed mean": {"sends ten times as much": _knowing(_SCALED, **_TRIMMED), **_hurried(**_TRIMMED)},
     "9 honest, Krum": {
         "keeps its update small": _knowing(partial(GANAttacker, protect=ClipAndNoise(0.3, 0)), **_KRUM),
         "blends in": _knowing(partial(BlendingAttacker, width=1), **_KRUM),
@@ -190,6 +195,11 @@ def _bounded(max_norm: float, noise_multiplier: float = 0, **options: Any) -> Jo
 # Two of nine honest clients hold the target.
 _MINORITY = {"num_without_target": 7}
 
+_AGAINST_THE_CLIP: dict[str, Job] = {
+    "injects nine times as many": _bounded(0.2, make_attacker=partial(GANAttacker, fakes_per_image=2.0)),
+    "takes four times as many steps": _bounded(0.2, make_attacker=_MORE_STEPS),
+}
+
 # What in a defence it is that works. On the digit 3 alone.
 CONTROLS: dict[str, Job] = {
     **{
@@ -204,16 +214,12 @@ CONTROLS: dict[str, Job] = {
     "keys, known to the attacker": _knowing(partial(KeyedAttacker, knowing=True), **_KEYED),
     "none, averages": _knowing(partial(AveragingAttacker, weight=0.5)),
     "none, takes four times as many steps": _knowing(_MORE_STEPS),
-    "9 honest, takes four times as many steps": _knowing(_MORE_STEPS, **TEN_PARTICIPANTS),
     "9 honest, all count alike": _bounded(1e6),
     "9 honest, two hold the class": partial(attack_job, **TEN_PARTICIPANTS | _MINORITY),
     "9 honest, two hold the class, median": partial(attack_job, **_MEDIAN | _MINORITY),
     "9 honest, clipping at the server": _bounded(0.5),
     "9 honest, clipping at 0.2": _bounded(0.2),
-    "9 honest, clipping at 0.2, injects nine times as many": _bounded(
-        0.2, make_attacker=partial(GANAttacker, fakes_per_image=2.0)
-    ),
-    "9 honest, clipping at 0.2, takes four times as many steps": _bounded(0.2, make_attacker=_MORE_STEPS),
+    **{f"9 honest, clipping at 0.2, {does}": job for does, job in _AGAINST_THE_CLIP.items()},
     "9 honest, attacker alone clipped": _knowing(
         partial(GANAttacker, protect=ClipAndNoise(0.5, 0)), **TEN_PARTICIPANTS
     ),
@@ -225,6 +231,13 @@ CONTROLS: dict[str, Job] = {
     "40 honest, noise at the clients": _noisy_clients(_CROWDS[40]),
     "40 honest, clipping at the server": partial(attack_job, aggregate=PrivateMean(0.5, 0), **_CROWDS[40]),
 }
+
+
+def attackers_of(name: str) -> list[str]:
+    """The setting of that name, and those in which the attacker knows its defence."""
+    against_the_clip = {"9 honest, clipping at 0.2": _AGAINST_THE_CLIP}
+    return [name, *(f"{name}, {does}" for does in (ADAPTED | against_the_clip).get(name, ()))]
+
 
 # Where 60 rounds are too few to tell what stops the attack from what delays it. The first seed alone.
 _LONG = {"rounds": 400}

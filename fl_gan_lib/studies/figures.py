@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from sklearn.metrics import auc
 
 from fl_gan_lib.figures import finish, spread_labels
 from fl_gan_lib.palette import ANCHOR, ATTACKER, HONEST, OTHERS, VICTIM
@@ -120,74 +119,6 @@ def plot_bands(
     return finish(figure)
 
 
-def plot_tradeoff(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, groups: Mapping[str, str]
-) -> Figure:
-    """Utility against leakage: a numbered point for each setting, at the medians of its runs, and the frontier.
-
-    The frontier joins the settings of a panel that no other one there beats in both. Right is useful, down is private.
-
-    Args:
-        panels: by title, settings that can be compared: by name, (accuracy, leakage) of each run, from 0 to 1.
-        groups: by setting, what its colour stands for.
-    """
-    figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 6.4), layout="constrained", sharey=True, squeeze=False)
-    colours = dict(zip(dict.fromkeys(groups.values()), cycle(OTHERS), strict=False))
-    numbers = {name: number for number, name in enumerate(groups, start=1)}
-    starred = set()
-    for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
-        medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
-        best = {name for name, point in medians.items() if not any(_beats(other, point) for other in medians.values())}
-        starred |= best
-        frontier = np.array(sorted(medians[name] for name in best))
-        axis.step(*frontier.T, where="pre", color=ANCHOR, linewidth=6, alpha=0.3, zorder=0)
-        for name, (x, y) in medians.items():
-            (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
-            spread = {"color": colours[groups[name]], "alpha": 0.4, "zorder": 1}
-            axis.plot([x, x], [lowest_y, highest_y], **spread)
-            axis.plot([lowest_x, highest_x], [y, y], **spread)
-            axis.plot(x, y, "o", color=colours[groups[name]], markersize=15, markeredgecolor="white")
-            axis.annotate(numbers[name], (x, y), ha="center", va="center", color="white", fontsize=9, weight="bold")
-        axis.set_xscale("logit", one_half="0.5")
-        useful = [x for runs in points.values() for x, _ in runs]
-        left, right = 0.95 * min(useful), 1 - 0.8 * (1 - max(useful))
-        ticks = [tick for tick in (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98) if left <= tick <= right]
-        axis.set_xticks(ticks, map(str, ticks))
-        axis.set_xlim(left, right)
-        axis.minorticks_off()
-        axis.grid(color="lightgrey", linewidth=0.5)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.set(title=title, xlabel="accuracy of the finished model\n(more useful to the right)")
-    axes[0, 0].set_ylabel("gap closed (more private below)")
-    handles = []
-    for group, colour in colours.items():
-        handles.append(Line2D([], [], linestyle="", label=group))
-        names = [name for name in numbers if groups[name] == group]
-        labels = [f"{numbers[name]}  {name}{' *' if name in starred else ''}" for name in names]
-        handles += [Line2D([], [], marker="o", linestyle="", color=colour, label=label) for label in labels]
-    figure.legend(handles=handles, loc="outside right upper", fontsize=9, title="* on the frontier", alignment="left")
-    return finish(figure)
-
-
-def plot_roc(curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str = "") -> Figure:
-    """A receiver operating characteristic for each name, the largest area first; the diagonal is guessing.
-
-    Args:
-        curves: by name, the shares of false alarms and of caught attackers, both increasing from 0 to 1.
-        title: above the plot.
-    """
-    area = {name: auc(alarms, caught) for name, (alarms, caught) in curves.items()}
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    axes.plot([0, 1], [0, 1], color="lightgrey", linewidth=1)
-    styles = cycle(zip(OTHERS, ("-", "--", "-.", ":") * 2, strict=False))
-    for (colour, style), name in zip(styles, sorted(area, key=lambda name: -area[name]), strict=False):
-        axes.plot(*curves[name], color=colour, linestyle=style, linewidth=2.5, label=f"{name}: area {area[name]:.2f}")
-    axes.set(xlabel="honest updates accused", ylabel="attacker's updates caught", aspect="equal")
-    axes.set_title(title, loc="left")
-    axes.legend(loc="center left", bbox_to_anchor=(1.03, 0.5))
-    return finish(figure)
-
-
 def plot_defences(
     panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
     *,
@@ -204,7 +135,7 @@ def plot_defences(
         groups: by setting, who acts; one colour each.
         levels: by panel and by name, the heights of anchors.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(6.6 * len(panels), 5.6), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels), 4.8), layout="constrained", squeeze=False)
     colours = dict(zip(dict.fromkeys(groups.values()), (ANCHOR, VICTIM, *OTHERS[1:]), strict=False))
     for axis, (title, points) in zip(axes[0], panels.items(), strict=True):
         medians = {name: tuple(np.median(runs, axis=0)) for name, runs in points.items()}
