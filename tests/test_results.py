@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fl_gan_lib.studies.defences import attackers_of
+from fl_gan_lib.studies.defences import THIRD_DIGIT, attackers_of
 
 ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "notebooks" / "pages" / "results.md"
@@ -129,6 +129,21 @@ def column(last_rounds: pd.DataFrame, setting: str, digit: int, title: str) -> t
         attackers = [attacker for attacker in attackers_of(setting) if attacker in runs]
         name = max(attackers, key=lambda attacker: runs[attacker]["tstr"].median())
     return runs[name][COLUMN[title.partition(",")[0]]], name
+
+
+def test_each_number_on_the_third_digit_is_that_of_the_csv(last_rounds):
+    titles = ["target accuracy", "TSTR", "probe", "TSTR, most harmful attacker"]
+    table = rows_of(DEFENCES.read_text(encoding="utf-8"), f"| digit {THIRD_DIGIT} | {' | '.join(titles)} |")
+    ten = {"*one attacker among ten*": "9 honest", "one attacker among ten, median": "9 honest, median"}
+    assert len(table) >= 8
+    for name, cells in table.items():
+        setting = (NAMES | ten).get(name, name)
+        for title, cell in cells.items():
+            values, chosen = column(last_rounds, setting, THIRD_DIGIT, title)
+            does = "" if chosen == setting else f": {chosen.removeprefix(f'{setting}, ')}"
+            assert cell == f"{values.median():.2f}{does}", (name, title)
+        leaks = [column(last_rounds, setting, digit, "TSTR")[0].median() for digit in (3, 9)]
+        assert column(last_rounds, setting, THIRD_DIGIT, "TSTR")[0].median() >= max(leaks), name
 
 
 def test_each_number_of_the_readme_on_defences_is_that_of_the_csv(last_rounds):
