@@ -176,6 +176,8 @@ def test_each_number_of_the_page_on_defences_is_that_of_the_csv(last_rounds, whi
             worst = values.min() if title == "target accuracy" else values.max()
             does = "" if chosen == setting else f": {chosen.removeprefix(f'{setting}, ')}"
             assert cell == f"{values.median():.2f} ({worst:.2f}){does}", (name, title, digit)
+            # As the page says above its tables.
+            assert len(values) == 2 + ((chosen, digit) != ("9 honest, takes four times as many steps", 9))
 
 
 def test_each_number_of_the_gradient_inversions_is_that_of_the_csv():
