@@ -206,6 +206,7 @@ def run_attack(
     device: str = "auto",
     progress: bool = True,
     num_frames: int = 24,
+    quick: bool = False,
     watch: Callable[[int, AttackRecord | None], None] | None = None,
     path: str | Path | None = None,
     **options: Any,
@@ -232,6 +233,7 @@ def run_attack(
         device: `"cpu"`, `"cuda"`, ... or `"auto"`, a GPU where there is one.
         progress: show a bar, and a line for each recorded round.
         num_frames: how many rounds to record at the most, see `recording.recorder.snapshot_rounds`.
+        quick: before the last round, measure the probe alone (a second a recorded round less).
         watch: called after each round with its number and, where the round was recorded, the record so far.
         path: the file that the record goes to, `.npz`; by default none, and the caller saves it.
         options: as for `build_federation`, for another split, model, attacker or protocol.
@@ -265,8 +267,8 @@ def run_attack(
     config |= {name: describe(value) for name, value in (protocol | options).items() if value is not None}
     config["device"] = str(next(model.parameters()).device)
     private = torch.cat([client.dataset.images_of(train.classes[label]) for client in honest])
-    recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames)
-    identity = config | {"num_frames": num_frames}
+    recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames, quick=truth("quick", quick))
+    identity = config | {"num_frames": num_frames, "quick": quick}
     checkpoint = nullcontext() if path is None else Checkpoint(path, identity, model, clients, recorder)
     with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from fl_gan_lib.recording.identity import digest
 # How a judge is trained. Raise the version when `train_judge` changes: older judges are then trained again.
 JUDGE_RECIPE = {"version": 3, "batch_size": 64, "max_learning_rate": 4e-3}
 JUDGE_STEPS = 375  # six epochs of mnist-5k: 97.4 % on its held-out images (in twelve, 97.8 %)
+
+MAX_KEPT = 32  # batches of 500 images whose features are kept, 25 MB
 
 
 class Judge(nn.Module):
@@ -61,7 +64,7 @@ class Judge(nn.Module):
         return self.head(self.features(images))
 
 
-def load_judge(train: ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS) -> Judge:
+def load_judge(train: ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS, on_disk: bool = True) -> Judge:
     """The judge of these training images, trained on first use (about 5 s on mnist-5k); each call returns a copy.
 
     It is kept in memory, and for other processes in `~/.cache/fl_gan_lib`. Another computer, torch or number of threads
@@ -69,10 +72,11 @@ def load_judge(train: ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS) 
 
     Args:
         train, seed, steps: as for `train_judge`.
+        on_disk: False: it is kept in memory alone, as weights tell of the images that they were trained on.
     """
     key = digest(train), seed, steps
     if key not in _judges:
-        _judges[key] = _find_judge(train, *key)
+        _judges[key] = _find_judge(train, *key) if on_disk else train_judge(train, seed=seed, steps=steps)
     return copy.deepcopy(_judges[key])
 
 
@@ -129,3 +133,25 @@ def train_judge(train: ImageDataset, *, seed: int = 0, steps: int = JUDGE_STEPS)
                 optimizer.step()
                 schedule.step()
     return judge.eval().requires_grad_(False)
+
+
+def features_of(judges: Sequence[Judge], images: Tensor) -> Tensor:
+    """The features of images (N, 1, S, S) in [-1, 1] by each of the judges, side by side: (N, 128 for each judge)."""
+    batches = images.split(500)
+    return torch.cat([torch.cat([judge.features(batch) for batch in batches]) for judge in judges], dim=1)
+
+
+def kept_features(judges: Sequence[Judge], taught_on: ImageDataset, images: Tensor) -> Tensor:
+    """As `features_of`, and kept in memory: the digits are the same beside each class that somebody draws."""
+    parts, teaching = [], digest(taught_on)
+    for batch in images.split(500):
+        key = teaching, hashlib.sha256(batch.numpy()).hexdigest()
+        kept = _kept.pop(key, None)
+        _kept[key] = features_of(judges, batch) if kept is None else kept
+        parts.append(_kept[key])
+    for forgotten in [*_kept][:-MAX_KEPT]:
+        del _kept[forgotten]
+    return torch.cat(parts)
+
+
+_kept: dict[tuple[str, str], Tensor] = {}  # by digest of what the judges were taught on, and of the images

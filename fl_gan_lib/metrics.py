@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 
 import numpy as np
@@ -22,12 +22,15 @@ from fl_gan_lib.data import ImageDataset, from_uint8, to_uint8
 from fl_gan_lib.datasets import check_target, training_and_test
 from fl_gan_lib.guards import check_images
 from fl_gan_lib.imports import torchvision_that_fits
-from fl_gan_lib.judge import Judge, load_judge, train_judge
+from fl_gan_lib.judge import Judge, features_of, kept_features, load_judge, train_judge
 
 # With fewer held-out images of the target, a Fréchet distance is all bias, and a share is a matter of single images.
 MIN_HELD_OUT = 50
 # With fewer fakes, the distance of as many real images is a matter of which ones.
 MIN_SAMPLES = 100
+
+# What `measure` returns.
+NUMBERS = ("probe", "recognition", "frechet_distance", "frechet_real", "frechet_other", "diversity", "copy_ratio")
 
 NUM_JUDGED = 500  # fakes, and real images of each other class beside them
 
@@ -117,6 +120,7 @@ class Probe:
         labels: of these, (n,).
         held_out: the test images of all classes, as features, (k, 384).
         is_target: which of these are of the class, (k,).
+        anchors: by name of the anchor (`anchor_samples`), its `f1`.
     """
 
     target: int
@@ -125,6 +129,7 @@ class Probe:
     labels: Tensor
     held_out: Tensor
     is_target: Tensor
+    anchors: dict[str, float] = field(default_factory=dict)
 
     def f1(self, images: Tensor) -> float:
         """The F1 score of the class on the test images, 0 to 1, for images (m, 1, S, S) in [-1, 1] that stand for it.
@@ -133,7 +138,7 @@ class Probe:
         depends on how rare the class is among the test images: compare runs on one test set only.
         """
         images = _as_many_as(self.labels, images)
-        features = torch.cat([self.others, _join_features(self.networks, images)])
+        features = torch.cat([self.others, features_of(self.networks, images)])
         labels = torch.cat([self.labels, torch.full((len(images),), self.target)])
         classifier = RidgeClassifier(alpha=RIDGE_ALPHA).fit(features.numpy(), labels.numpy())
         found = classifier.predict(self.held_out.numpy()) == self.target
@@ -157,7 +162,6 @@ class Yardsticks:
         other: Fréchet distance from another class's images (half of the classes further on) to the reference; NaN
             likewise.
         probe: of the class; None where some numbers are not measured.
-        probe_anchors: by name of the anchor (`anchor_samples`), the probe's F1; empty likewise.
         unmeasured: why some numbers are not measured; empty if all are.
     """
 
@@ -170,7 +174,6 @@ class Yardsticks:
     halves: float
     other: float
     probe: Probe | None
-    probe_anchors: dict[str, float]
     unmeasured: str
 
     def real_distance(self, num_samples: int) -> float:
@@ -196,12 +199,11 @@ def _named_yardsticks(label: int, dataset: str) -> Yardsticks:
 
 def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
     train, test = (part.to(torch.device("cpu")) for part in training_and_test(dataset))
-    judge = load_judge(train)
+    judge = load_judge(train, on_disk=isinstance(dataset, str))
     reference = _reference_images(train, test, label)
-    features = _features(judge, reference)
+    features = features_of([judge], reference)
     members, held_out = (part.images[part.labels == label].flatten(1) for part in (train, test))
     halves = other = math.nan
-    probe, probe_anchors = None, {}
     unmeasured = explain_unmeasured(train, test, label)
     if not unmeasured:
         rng = torch.Generator().manual_seed(0)
@@ -209,9 +211,7 @@ def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
         halves = float(np.mean([frechet_distance(a, b) for a, b in halvings]))
         of_another = _reference_images(train, test, _another_class(label, train))
         if len(of_another) > 1:
-            other = frechet_distance(_features(judge, of_another), features)
-        probe = _make_probe(train, test, label)
-        probe_anchors = {name: probe.f1(from_uint8(images)) for name, images in _anchor_samples(train, label).items()}
+            other = frechet_distance(features_of([judge], of_another), features)
     return Yardsticks(
         target=label,
         judge=judge,
@@ -221,23 +221,33 @@ def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
         pixel_distance=_pairwise_distance(reference.flatten(1)),
         halves=halves,
         other=other,
-        probe=probe,
-        probe_anchors=probe_anchors,
+        probe=make_probe(train.classes[label], dataset),
         unmeasured=unmeasured,
     )
 
 
-def _make_probe(train: ImageDataset, test: ImageDataset, label: int) -> Probe:
-    others = _other_classes(train, label)
-    networks = tuple(load_judge(others, seed=seed, steps=PROBE_STEPS) for seed in range(3))
-    return Probe(
+def make_probe(target: str | int, dataset: Dataset) -> Probe | None:
+    """The `Probe` of a class, or None where there are too few images (`explain_unmeasured`).
+
+    Its networks are trained on first use (some seconds). Those of a data set without a name stay in memory: nothing of
+    somebody's own images is left on the disk.
+    """
+    label = check_target(target, dataset)
+    train, test = (part.to(torch.device("cpu")) for part in training_and_test(dataset))
+    if explain_unmeasured(train, test, label):
+        return None
+    others, on_disk = _other_classes(train, label), isinstance(dataset, str)
+    networks = tuple(load_judge(others, seed=seed, steps=PROBE_STEPS, on_disk=on_disk) for seed in range(3))
+    probe = Probe(
         target=label,
         networks=networks,
-        others=_join_features(networks, others.images),
+        others=kept_features(networks, others, others.images),
         labels=others.labels,
-        held_out=_join_features(networks, test.images),
+        held_out=kept_features(networks, others, test.images),
         is_target=test.labels == label,
     )
+    anchors = {name: probe.f1(from_uint8(images)) for name, images in _anchor_samples(train, label).items()}
+    return replace(probe, anchors=anchors)
 
 
 def _other_classes(train: ImageDataset, label: int) -> ImageDataset:
@@ -322,7 +332,7 @@ def measure(samples: np.ndarray, real: Yardsticks, members: Tensor | None = None
     images = _check_samples(samples, side)
     if members is not None and (not len(members) or members.shape[-1] != side):
         raise ValueError(f"members are of shape {tuple(members.shape)}: they must be (m, 1, {side}, {side}), m >= 1")
-    features = _features(real.judge, images)
+    features = features_of([real.judge], images)
     probe = distance = nearest = ratio = math.nan
     if real.probe is not None:
         probe = real.probe.f1(images)
@@ -421,14 +431,6 @@ def _reference_images(train: ImageDataset, test: ImageDataset, label: int) -> Te
     # The Fréchet distance is biased upwards when images are few: the 100 held-out ones of mnist-5k are not enough.
     members, held_out = (part.images[part.labels == label] for part in (train, test))
     return held_out if len(held_out) >= 500 else torch.cat([members, held_out])
-
-
-def _features(judge: Judge, images: Tensor) -> Tensor:
-    return torch.cat([judge.features(batch) for batch in images.split(500)])
-
-
-def _join_features(judges: Sequence[Judge], images: Tensor) -> Tensor:
-    return torch.cat([_features(judge, images) for judge in judges], dim=1)
 
 
 def _pairwise_distance(flat: Tensor) -> float:

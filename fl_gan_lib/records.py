@@ -203,8 +203,7 @@ def check_keys(records: Mapping[int, AttackRecord]) -> None:
 def load_all_records(folder: str | Path) -> dict[str, Mapping[int, AttackRecord]]:
     """All kinds of runs in a folder of records, by name and number of the class: "attack" first.
 
-    A kind is read when it is first looked into, as by `load_records`: thirty viewers on a laptop open one or two of
-    them.
+    A kind is read when it is first looked into, as by `load_records`.
     """
     stems = sorted(path.stem for path in Path(folder).expanduser().glob("*_*.npz"))
     names = {*DIGITS, *(stem.removeprefix("attack_") for stem in stems if stem.startswith("attack_"))}

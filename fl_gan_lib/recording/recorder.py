@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,14 +14,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fl_gan_lib.data import to_uint8
+from fl_gan_lib.data import from_uint8, to_uint8
 from fl_gan_lib.federation import Round
-from fl_gan_lib.metrics import NUM_JUDGED, Dataset, Yardsticks, measure, yardsticks
+from fl_gan_lib.metrics import NUM_JUDGED, NUMBERS, Dataset, Probe, Yardsticks, make_probe, measure, yardsticks
 from fl_gan_lib.models import LATENT_DIM, AveragedGenerator
 from fl_gan_lib.recording.validation import class_names
 from fl_gan_lib.records import AttackRecord
 
 NUM_SHOWN = 20
+NOT_MEASURED = {"accuracy": math.nan, "target_accuracy": math.nan}
 
 
 def record_rounds(
@@ -51,7 +53,8 @@ def record_rounds(
         recorder.seconds += round.seconds
         record = None
         if round.number in recorder.rounds:
-            row = recorder.take(generator, {"round": round.number, "seconds": recorder.seconds} | evaluate())
+            accuracies = evaluate() if recorder.measures_all(round.number) else NOT_MEASURED
+            row = recorder.take(generator, {"round": round.number, "seconds": recorder.seconds} | accuracies)
             record = recorder.record()
             if progress:
                 probe = "" if np.isnan(row["probe"]) else f"probe {row['probe']:.2f}  "
@@ -90,6 +93,7 @@ class Recorder:
             the top row of the picture.
         dataset: that the run is on, by name or a training and a test set; by default the one that `config` names.
         num_frames: how many rounds to record at the most.
+        quick: before the last round, measure the probe alone: for those who watch the rounds as they come.
 
     Attributes:
         rounds: which rounds to record.
@@ -98,7 +102,13 @@ class Recorder:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], private: Tensor, *, dataset: Dataset | None = None, num_frames: int = 24
+        self,
+        config: Mapping[str, Any],
+        private: Tensor,
+        *,
+        dataset: Dataset | None = None,
+        num_frames: int = 24,
+        quick: bool = False,
     ) -> None:
         self.config = dict(config)
         self.dataset = dataset or config["dataset"]
@@ -106,6 +116,7 @@ class Recorder:
         self.rounds_done = 0
         self.seconds = 0.0
         self._private = private
+        self._quick = quick
         self._random = torch.Generator().manual_seed(config["seed"])
         self._shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=self._random)
         # One tuple a snapshot: an interrupt finds either all of it or nothing.
@@ -119,10 +130,18 @@ class Recorder:
                 self._fresh_latents()  # moves the random numbers on
                 self._snapshots.append((row, frame, past.final_samples))  # of which only the last ones are used
 
+    def measures_all(self, round: int) -> bool:
+        """Whether all numbers are measured in this round, or the probe alone."""
+        return not self._quick or round == self.config["rounds"]
+
     def take(self, generator: AveragedGenerator, measured: Mapping[str, float]) -> dict[str, Any]:
         """Record a round; `measured` is its `round`, the `seconds` so far, and the global model's accuracies."""
         judged = generator.render(self._fresh_latents())
-        scores = measure(judged, self._yardsticks, self._private)
+        if self.measures_all(measured["round"]):
+            scores = measure(judged, self._yardsticks, self._private)
+        else:
+            probe = math.nan if self._probe is None else self._probe.f1(from_uint8(judged))
+            scores = dict.fromkeys(NUMBERS, math.nan) | {"probe": probe}
         self._snapshots.append((dict(measured) | scores, generator.render(self._shown), judged))
         return self._snapshots[-1][0]
 
@@ -131,8 +150,8 @@ class Recorder:
         if not self._snapshots:
             return None
         rows, frames, judged = zip(*self._snapshots, strict=True)
-        real = self._yardsticks
-        notes = {"not_measured": real.unmeasured} if real.unmeasured else {"probe_anchors": dict(real.probe_anchors)}
+        probe = self._probe
+        notes = {"not_measured": self._yardsticks.unmeasured} if probe is None else {"probe_anchors": probe.anchors}
         return AttackRecord(
             samples=np.stack(frames),
             final_samples=judged[-1],
@@ -142,9 +161,17 @@ class Recorder:
             config=self.config | notes | {"threads": torch.get_num_threads(), "torch": torch.__version__},
         )
 
+    @property
+    def _target(self) -> str:
+        return class_names(self.config)[self.config["target"]]
+
+    @cached_property
+    def _probe(self) -> Probe | None:
+        return make_probe(self._target, self.dataset) if self._quick else self._yardsticks.probe
+
     @cached_property
     def _yardsticks(self) -> Yardsticks:
-        return yardsticks(class_names(self.config)[self.config["target"]], self.dataset)
+        return yardsticks(self._target, self.dataset)
 
     def _fresh_latents(self) -> Tensor:
         return torch.randn(NUM_JUDGED, LATENT_DIM, generator=self._random)

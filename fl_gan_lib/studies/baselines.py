@@ -22,7 +22,7 @@ from fl_gan_lib.metrics import Dataset, frechet_distance
 from fl_gan_lib.models import BATCH_SIZE, LATENT_DIM, AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording.identity import describe_data
-from fl_gan_lib.recording.recorder import Recorder, record_rounds, snapshot_rounds, until_interrupted
+from fl_gan_lib.recording.recorder import NOT_MEASURED, Recorder, record_rounds, snapshot_rounds, until_interrupted
 from fl_gan_lib.records import AttackRecord
 from fl_gan_lib.seeding import turn_seed
 
@@ -186,10 +186,9 @@ def run_oracle(
     recorder.rounds = sorted({*snapshot_rounds(rounds), *range(10, rounds, 10)})
     real = (rest.to(device), others.to(device) if all_classes else None)
     trained = _gan_rounds(discriminator, generator, *real, label, rounds, seed)
-    nothing = {"accuracy": float("nan"), "target_accuracy": float("nan")}  # there is no federation to measure
     kept, smallest = None, float("inf")
     with until_interrupted(recorder):
-        for number, record in record_rounds(trained, recorder, generator, lambda: nothing, progress=progress):
+        for number, record in record_rounds(trained, recorder, generator, lambda: NOT_MEASURED, progress=progress):
             if record is None:
                 continue
             distance = frechet_distance(critic.features(from_uint8(record.final_samples)), wanted)
