@@ -4,10 +4,10 @@
 #                   on faces with DATASET=faces TARGET=s5, on your own images with DATA=folder TARGET=class
 #   make test       everything that CI runs
 #   make lab        JupyterLab on notebooks/
-#   make demo       notebook 04 as a page on localhost (PORT=8866), or for a class (IP=0.0.0.0 CERTIFICATE=pem KEY=pem)
+#   make demo       a page on localhost (PORT=8866): recorded and live attacks; or for a class (IP=0.0.0.0 CERTIFICATE=pem KEY=pem)
 #   make latency    from a click in the explorer to the picture, in a browser
-#   make viewers    thirty viewers of one demo: time to a usable page, memory, errors
-#   make soak       ten viewers who click for an hour (MINUTES=60), into notebooks/runs/soak.csv
+#   make load       300 viewers of one demo while an attack trains; with MINUTES=60, viewers who come and go for an hour,
+#                   into notebooks/runs/soak.csv
 #   make notebooks  execute all notebooks again, in place
 #   make exercises  write the exercises into the notebooks, and the solutions
 #   make site       the site, into out/site (REPOSITORY=owner/name adds links to edit, and to open in Colab)
@@ -36,7 +36,7 @@ NODES ?= 2
 DIGITS ?= 0 1 2 3 4 5 6 7 8 9
 PORT ?= 8866
 IP ?= 127.0.0.1
-MINUTES ?= 60
+MINUTES ?=
 KILLS ?= 50
 VENV ?= .venv
 
@@ -59,7 +59,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency viewers soak notebooks exercises site records table anatomy defences bench flower scale interrupts properties audit oldest
+.PHONY: attack test lab demo latency load notebooks exercises site records table anatomy defences bench flower scale interrupts properties audit oldest
 
 # In the environment, and not in the recipe, names and paths may have any character in them.
 attack: export ATTACK_TARGET = $(or $(TARGET),$(if $(DATA)$(findstring faces,$(DATASET)),,$(DIGIT)))
@@ -84,11 +84,11 @@ demo: $(READY)
 	$(BIN)/python -m fl_gan_lib demo --ip $(IP) --port $(PORT) \
 		$(if $(CERTIFICATE),--certificate "$(CERTIFICATE)") $(if $(KEY),--key "$(KEY)")
 
-latency viewers: $(READY)
-	$(BIN)/python tests/browser/measure.py $@
+latency: $(READY)
+	$(BIN)/python tests/browser/measure.py latency
 
-soak: $(READY)
-	$(BIN)/python tests/browser/measure.py $@ --minutes $(MINUTES)
+load: $(READY)
+	$(BIN)/python tests/browser/measure.py $(if $(MINUTES),soak --minutes $(MINUTES),load)
 
 # Without the state of the widgets: the explorer leaves its own copy for pages without a kernel.
 notebooks: $(READY) $(FLOWER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,37 +87,57 @@ def exercises(parser: ArgumentParser) -> Callable[[Namespace], object]:
     return lambda given: write_exercises(EXERCISES.values(), "notebooks")
 
 
-@command("serve notebook 04 as a page, with Voila")
+@command("serve the page with the explorer and live attacks, for a class")
 def demo(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.explorer import server
 
-    parser.add_argument("notebook", type=Path, nargs="?", default=Path("notebooks/04_visual_comparison.ipynb"))
-    parser.add_argument("--ip", default="127.0.0.1", help="0.0.0.0: whoever has the token may look, and start attacks")
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDS, help="of records")
+    parser.add_argument("--ip", default="127.0.0.1", help="0.0.0.0: a class can look, and hand in drawings")
     parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--base-url", default="/", help="the path that the page has behind a proxy")
     parser.add_argument("--certificate", type=Path, metavar="PEM", help="of this computer, for https")
     parser.add_argument("--key", type=Path, metavar="PEM", help="of the certificate, if it is in a file of its own")
-    parser.add_argument("--viewers", type=int, default=40, help="at most so many at a time")
     parser.add_argument("--browser", action=BooleanOptionalAction, default=True, help="open one on the page")
-    return lambda given: server.serve_demo(
-        given.notebook,
-        ip=given.ip,
-        port=given.port,
-        certificate=given.certificate,
-        key=given.key,
-        viewers=given.viewers,
-        open_browser=given.browser,
-    )
+
+    def run(given: Namespace) -> None:
+        options = {name: value for name, value in vars(given).items() if name not in ("run", "folder", "browser")}
+        with suppress(KeyboardInterrupt):
+            server.serve_demo(given.folder, open_browser=given.browser, **options)
+
+    return run
 
 
-@command("an attack that reports each round, and stops when its input ends")
+@command("write the page with the explorer into a folder, for any web server")
+def page(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.explorer.page import load_runs, write_page
+
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDS, help="of records")
+    parser.add_argument("--out", type=Path, default=Path("out/page"))
+    return lambda given: print(write_page(load_runs(given.folder), given.out))
+
+
+@command("the attack on drawn symbols, as csv; or how long it takes as a demo runs it")
+def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.studies.secrets import SYMBOLS, compare_secrets, time_live
+
+    parser.add_argument("--live", action="store_true", help="take the time, with nothing beside it")
+    _add_sweep(parser, "secrets.csv")
+
+    def run(given: Namespace) -> None:
+        seeds = given.seeds or (0, 1)
+        if given.live:
+            time_live([*SYMBOLS][:5], seeds=seeds)
+        else:
+            compare_secrets(given.csv, seeds=seeds, num_workers=given.workers)
+
+    return run
+
+
+@command("runs attacks that are ordered on its standard input, for whoever shows them")
 def live(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.explorer.live import attack_live
+    from fl_gan_lib.explorer.live import run_attacks
 
-    parser.add_argument("target", metavar="CLASS")
-    parser.add_argument("record", type=Path)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--dataset", default="mnist-5k")
-    return lambda given: attack_live(given.target, given.record, rounds=given.rounds, dataset=given.dataset)
+    return lambda given: run_attacks()
 
 
 @command("the attack and what it is compared with as csv, and the records of seed 0")

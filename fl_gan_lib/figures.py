@@ -181,7 +181,7 @@ def save_emergence(records: Mapping[int, AttackRecord], path: str | Path, *, num
 
 
 def draw_pictures(folder: Path, images: Path) -> None:
-    """All classes emerging, as a strip and in motion, the comparisons of 3 and 9, and the protocol of the attack."""
+    """All classes emerging, as a strip and in motion, the comparisons of 3 and 9, the protocol, and drawn secrets."""
     records = load_records(folder)
     images.mkdir(parents=True, exist_ok=True)
     save_picture(plot_emergence(records), images / "emergence.png")
@@ -189,6 +189,15 @@ def draw_pictures(folder: Path, images: Path) -> None:
     save_picture(plot_protocol(attack=True), images / "protocol_attack.png")
     for digit in records.keys() & {3, 9}:
         save_picture(plot_comparison(records[digit]), images / f"comparison_{digit}.png")
+    secrets = folder / "secrets.npz"
+    if secrets.exists():
+        with np.load(secrets) as pictures:
+            rows = {name: pictures[name].reshape(5, 10, 28, 28) for name in pictures}
+        labels = ["private drawings", *(f"fakes, round {round}" for round in (9, 20, 39, 100))]
+        save_picture(plot_strips(dict(zip(labels, rows["house"], strict=True))), images / "secret.png")
+        gap = np.full((1, 28, 28), 255, np.uint8)
+        beside = {name: np.concatenate([row[0, :5], gap, row[-1, :5]]) for name, row in rows.items()}
+        save_picture(plot_strips(beside, columns=11), images / "secrets.png")
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:

@@ -1,4 +1,4 @@
-"""What the explorer shows, as data for a browser, and as a piece of HTML that needs neither kernel nor network."""
+"""What the explorer shows, as data for a browser: for the widget, for a piece of HTML, and for a page of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import io
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,61 +17,150 @@ import numpy as np
 from PIL import Image
 
 from fl_gan_lib.classes import DIGITS
-from fl_gan_lib.records import AttackRecord, check_keys
+from fl_gan_lib.recording import files
+from fl_gan_lib.records import AttackRecord, check_keys, load_all_records
 
 # Enough for small pictures and for large ones; the size of a page matters on a classroom's Wi-Fi.
 NUM_GREYS, NUM_GREYS_LARGE = 8, 16
 
 MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle", "class held back 200 rounds")
 
-SCRIPT = Path(__file__).with_name("explorer.js")
+# What nobody taught the class is an anchor of the attack's own numbers.
+HELD_BACK = "class held back 200 rounds"
 
-STYLE = Path(__file__).with_name("explorer.css")
+HERE = Path(__file__).parent
+
+Runs = Mapping[str, Mapping[int, AttackRecord]]
+
+
+def script(*parts: str) -> str:
+    """Those of our scripts in one."""
+    return "\n".join(_compact(HERE / f"{part}.js") for part in parts)
+
+
+def _compact(path: Path) -> str:
+    """Without indentation and lines of comment: notebooks carry it in their outputs."""
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
+
+
+WIDGET_SCRIPT = script("parts", "explorer", "live", "pad", "widget")
+
+STYLE = HERE / "explorer.css"
+
+
+def load_runs(folder: str | Path) -> Runs:
+    """All runs in a folder of records, by the names that a reader knows them by, what belongs together side by side."""
+    runs = load_all_records(folder)
+    names = {"attack": "attack", "passive": "without injection", "oracle": "oracle"}
+    first = {name: runs.pop(kind) for kind, name in names.items() if kind in runs}
+    return first | runs
+
+
+def page_files(runs: Runs) -> dict[str, Callable[[], bytes]]:
+    """The explorer as a page of its own: by name, what makes the contents of each file.
+
+    It can be opened from a folder, and served by any web server from any address. The records are files of their own,
+    which the page fetches when they are chosen.
+
+    Raises:
+        ValueError: as for `index_of`; a maker raises one as `record_of` does.
+    """
+    index = index_of(runs)
+    makers = {
+        "index.html": (HERE / "index.html").read_bytes,
+        "page.css": STYLE.read_bytes,
+        "page.js": lambda: f"(() => {{\n{script('parts', 'explorer', 'live', 'pad', 'page')}}})();\n".encode(),
+        "index.js": lambda: f"window.flGanIndex = {json.dumps(index)};\n".encode(),
+    }
+    for run, target in product(runs, range(len(index["classes"]))):
+        makers[f"runs/{run.replace(' ', '_')}/{target}.js"] = partial(_record_file, runs, run, target)
+    return makers
+
+
+def _record_file(runs: Runs, run: str, target: int) -> bytes:
+    arguments = json.dumps([run, str(target), record_of(runs, run, target)])
+    return f"flGanRecord(...{arguments});\n".encode()
+
+
+def write_page(runs: Runs, folder: str | Path) -> Path:
+    """Write the page into a folder, and return the file to open."""
+    folder = Path(folder).expanduser()
+    for name, make in page_files(runs).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomically(path, make())
+    return folder / "index.html"
 
 
 def standalone_page(records: Mapping[int, AttackRecord]) -> str:
-    """The explorer as a piece of HTML that needs neither kernel nor network.
+    """The explorer of one run as a piece of HTML that needs neither kernel nor network.
 
     In JupyterLab and Notebook (whose pages carry `jupyter-config-data`) it gives the widget some seconds to come, which
     then takes its place.
     """
+    runs = {"attack": records}
+    index = index_of(runs)
     name = f"fl-gan-{uuid.uuid4()}"
-    data = json.dumps(run_of("attack", records, num_fakes=10)).replace("</", "<\\/")
+    targets = {str(target): record_of(runs, "attack", target, num_fakes=10) for target in range(len(index["classes"]))}
+    data = json.dumps({"index": index, "records": targets}).replace("</", "<\\/")
     return f"""<div id="{name}" class="fl-gan-page">
 <p>The explorer: run this cell, or export the notebook as HTML, to pick a class and slide through the rounds.</p>
-<style>{STYLE.read_text(encoding="utf-8")}</style>
+<style>{_compact(STYLE)}</style>
 <script type="application/json">{data}</script>
 <script type="module">
-{SCRIPT.read_text(encoding="utf-8")}
+{script("parts", "explorer")}
 const page = document.getElementById("{name}");
 setTimeout(() => {{
   if (!page?.isConnected) return;
   page.querySelector("p").remove();
-  mount(page, JSON.parse(page.querySelector("script[type='application/json']").textContent), null);
+  const {{ index, records }} = JSON.parse(page.querySelector("script[type='application/json']").textContent);
+  mountExplorer(page, index, async (_run, target) => records[target]);
 }}, document.getElementById("jupyter-config-data") ? 5000 : 0);
 </script>
 </div>"""
 
 
-def run_of(name: str, records: Mapping[int, AttackRecord], *, num_fakes: int) -> dict[str, Any]:
-    """A run for the browser: what to show of each class, or what is missing.
+def index_of(runs: Runs) -> dict[str, Any]:
+    """The names of classes and of runs, and the class to show first.
 
     Raises:
-        ValueError: a record is under another number than that of its class.
+        ValueError: the first run has a record under another number than that of its class.
     """
+    first = next(iter(runs.values()))
+    check_keys(first)
+    classes = next((record.classes for record in first.values()), DIGITS)
+    shown = 3 if classes == DIGITS and 3 in first else next(iter(sorted(first)), 0)
+    return {"classes": list(classes), "runs": list(runs), "first": str(shown)}
+
+
+def record_of(runs: Runs, run: str, target: int, *, num_fakes: int = 20) -> dict[str, Any]:
+    """What to show of a class in a run, or under `missing` a word on why there is nothing.
+
+    Raises:
+        ValueError: a record is under another number than that of its class, or of other classes than the first run's.
+    """
+    records, classes = runs[run], index_of(runs)["classes"]
     check_keys(records)
-    classes = next((record.classes for record in records.values()), DIGITS)
-    recorded = ", ".join(classes[target] for target in sorted(records)) or "none"
-    can_be_made = name in MADE_BY_MAKE_RECORDS and classes == DIGITS
-    targets = {}
-    for target, class_name in enumerate(classes):
-        if target in records:
-            targets[str(target)] = frames_of(records[target], num_fakes=num_fakes)
-        else:
-            advice = f"Make one with: make records DIGITS={class_name}" if can_be_made else f"It has {recorded}."
-            missing = f"There is no readable record of the class {class_name} in this run. {advice}"
-            targets[str(target)] = {"missing": missing}
-    return {"name": name, "classes": list(classes), "targets": targets}
+    if target in records:
+        record = records[target]
+        if list(record.classes) != classes:
+            raise ValueError(f"the run {run!r} is of other classes than the first: show it in an explorer of its own")
+        held_back = runs.get(HELD_BACK, {}).get(target) if run != HELD_BACK else None
+        return frames_of(record, num_fakes=num_fakes) | {"anchors": anchors_of(record, held_back)}
+    recorded = ", ".join(classes[other] for other in sorted(records)) or "none"
+    can_be_made = run in MADE_BY_MAKE_RECORDS and tuple(classes) == DIGITS
+    advice = f"Make one with: make records DIGITS={classes[target]}" if can_be_made else f"It has {recorded}."
+    return {"missing": f"There is no readable record of the class {classes[target]} in this run. {advice}"}
+
+
+def anchors_of(record: AttackRecord, held_back: AttackRecord | None = None) -> dict[str, list[tuple[str, float]]]:
+    """By column of the metrics, what its values are to be read beside: names and levels."""
+    probe = {name: record.anchors[name] for name in ("noise", "real images") if name in record.anchors}
+    if held_back is not None:
+        probe["class held back"] = float(held_back.metrics["probe"].iloc[-1])
+    known = [(name, round(value, 4)) for name, value in probe.items() if not math.isnan(value)]
+    return {"probe": known, "diversity": [("real images", 1.0)]}
 
 
 def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
@@ -86,9 +177,9 @@ def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
         },
         "sentences": [describe(record, frame) for frame in range(len(record.rounds))],
         "private_title": f"The victim's private images of the class {record.target_name}",
-        "private": {"png": as_png(record.private_samples[None, :10])},
+        "private": as_png(record.private_samples[None, :10]),
         "fakes_title": f"The {owner} fakes, {known}",
-        "fakes": {"png": as_png(record.samples[:, :num_fakes])},
+        "fakes": as_png(record.samples[:, :num_fakes]),
     }
 
 
@@ -96,14 +187,15 @@ def describe(record: AttackRecord, frame: int) -> str:
     """A sentence or two about a recorded round: what the judge and the probe make of the fakes."""
     row = record.metrics.iloc[frame]
     number = len(record.final_samples)
+    judged = "."
+    if not math.isnan(row["recognition"]):
+        share = f"{round(row['recognition'] * number)} of {number}"
+        judged = f": {share} fakes are classified as {record.target_name}."
     probe = "The probe is not measured."
     if not math.isnan(row["probe"]):
         real = f" (real images {record.anchors['real images']:.2f})" if record.anchors else ""
         probe = f"The probe is at {row['probe']:.2f}{real}."
-    return (
-        f"Round {record.rounds[frame]}, class {record.target_name}: {round(row['recognition'] * number)} of {number} "
-        f"fakes are classified as {record.target_name}. {probe}"
-    )
+    return f"Round {record.rounds[frame]}, class {record.target_name}{judged} {probe}"
 
 
 def as_png(images: np.ndarray) -> str:
@@ -114,5 +206,5 @@ def as_png(images: np.ndarray) -> str:
     picture = Image.frombytes("P", (columns * side, rows * side), nearest[images.transpose(0, 2, 1, 3)].tobytes())
     picture.putpalette(np.linspace(0, 255, greys).round().astype(int).repeat(3).tolist())
     buffer = io.BytesIO()
-    picture.save(buffer, format="png", bits=4, compress_level=4)  # 1 % larger than level 6, in half the time
+    picture.save(buffer, format="png", bits=4)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

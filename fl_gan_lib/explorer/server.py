@@ -1,298 +1,341 @@
-"""Notebook 04 as a page for a class, with Voila: no code to see or to send, nothing from the network, light kernels."""
+"""One page for everybody: the explorer, a live attack that all viewers see, and the secrets that a class has drawn.
+
+There is no kernel, and no code of a viewer's. A viewer can read the files of the page and follow the events. The
+teacher, whose address has a token, starts and stops attacks. The class, with a token of its own, hands in drawings.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import html
+import asyncio
+import base64
+import errno
+import gzip
+import hmac
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
 import ssl
-import sys
 import threading
+import time
 import webbrowser
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-import traitlets
-from jupyter_server.services.kernels.connection.base import deserialize_msg_from_ws_v1
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from nbformat import NotebookNode, v4
-from tornado.httputil import HTTPHeaders
-from tornado.ioloop import IOLoop
-from tornado.web import HTTPError, OutputTransform, RequestHandler
-from traitlets.config import Config
-from voila.app import Voila
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application, HTTPError, RequestHandler
 
 from fl_gan_lib.arguments import whole_number
+from fl_gan_lib.explorer.classroom import Classroom, Refused
+from fl_gan_lib.explorer.page import Runs, load_runs, page_files
 
-_HEADERS = {
-    # Voila's page asks a server on the internet for icons that it does not use. Where there is a network but no
-    # internet, the browser would wait for them before it shows anything.
-    "Content-Security-Policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self' ws: "
-    "wss:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'",
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
-    # The address of the page may hold the token. ("no-referrer" would take the origin from forms, too.)
-    "Referrer-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asks each time whether the file has changed
 }
-
-# For glibc, in the kernels: give memory back at once. Thirty kernels on a laptop keep 0.6 GB less.
-GLIBC_SETTINGS = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
-
-# What the explorer needs of JupyterLab's extensions; the others would only take time to load.
-_EXTENSIONS = [
-    "@jupyter-widgets/jupyterlab-manager",
-    "@voila-dashboards/widgets-manager7",
-    "@voila-dashboards/widgets-manager8",
-    "anywidget",
-]
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 
 # Easy to type from a blackboard: no l and 1, no o and 0.
 TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
-# From before its other scripts have come, which can take a minute where a class shares the Wi-Fi, the page says that it
-# is there. And where all is slow, Voila's page now and then finds no widget: the second time, it does.
-KEEP_ALIVE = """<script>
-setInterval(async () => {
-  const kernel = JSON.parse(document.getElementById("jupyter-config-data").textContent).kernelId;
-  const { status } = await fetch(`/api/kernels/${kernel}`);
-  const outputs = [...document.querySelectorAll(".jp-OutputArea-output")].map((output) => output.textContent);
-  if (status === 404 || outputs.some((text) => text.startsWith("Error displaying widget"))) {
-    if (!document.querySelector(".fl-gan")) location.reload();
-  }
-}, 10000);
-</script>"""
-
-# Whatever the page sends, message or form, is below a kilobyte.
-MAX_BYTES = 16_384
+MAX_BYTES = 64_000  # of what a page sends; twenty drawings are 21,000
+FEW_SOCKETS = os.name == "nt"  # Windows waits for 512 at most, and an error in that ends the server
+MAX_STREAMS = 400 if FEW_SOCKETS else 1000  # viewers at a time
+IDLE_SECONDS = 30  # that a request may take to come
+MAX_UNSENT = 1_000_000  # bytes: who reads more slowly is let go, comes again and gets what there is by then
+MANY_REQUESTS, REQUESTS_A_SECOND = 3000, 100  # from one address, as a class behind a proxy has; not the teacher's
 
 
 def serve_demo(
-    notebook: str | Path,
+    folder: str | Path,
     *,
     ip: str = "127.0.0.1",
     port: int = 8866,
+    base_url: str = "/",
     certificate: str | Path | None = None,
     key: str | Path | None = None,
-    viewers: int = 40,
     open_browser: bool = True,
 ) -> None:
-    """Serve a notebook as a page, until Ctrl-C. Each viewer has a kernel, which ends a minute after they are gone.
+    """Serve the page until Ctrl-C, and print the addresses of the teacher and of the class.
 
-    Listening for other computers it asks for a token, and prints the address that holds it: a new one each time, or
-    the environment's JUPYTER_TOKEN.
+    On this computer alone, whoever opens it is the teacher. Where other computers, or a proxy, can reach it, the
+    teacher's address has a token: a new one each time, or the environment's JUPYTER_TOKEN.
 
     Args:
-        notebook: with outputs: cells tagged "static" are not executed again, their pictures are shown as they are.
-        ip: where to listen. "0.0.0.0" lets whoever has the token look, and start live attacks.
+        folder: of records.
+        ip: where to listen; "0.0.0.0" for all networks of this computer.
         port: where to listen; if it is taken, one of the next is used.
+        base_url: the path that the page has behind a proxy; then there are tokens, too.
         certificate: file (PEM) of this computer's certificate, for https.
         key: file (PEM) of its private key, if it is not in the file of the certificate.
-        viewers: how many may look at a time; each takes about 0.1 GB of memory.
         open_browser: open the page in a browser.
 
     Raises:
-        FileNotFoundError: there is no such notebook, certificate or key.
-        ValueError: the ip is no address of this computer, the port or the number of viewers is out of range, or there
-            is a key without a certificate.
+        FileNotFoundError: there is no such folder, certificate or key.
+        ValueError: the ip is no address of this computer, the port is out of range or none is free, or there is a key
+            without a certificate.
         ssl.SSLError: they are no certificate and its key.
     """
-    notebook, certificate, key = (
-        None if path is None else Path(path).expanduser() for path in (notebook, certificate, key)
+    folder, certificate, key = (
+        None if path is None else Path(path).expanduser() for path in (folder, certificate, key)
     )
-    for what, path in {"notebook": notebook, "certificate": certificate, "key": key}.items():
+    for what, path in {"folder of records": folder, "certificate": certificate, "key": key}.items():
         if path is not None and not path.exists():
             raise FileNotFoundError(f"no {what} at {path}: name the one to use, or start in the project's folder")
-    port = whole_number("port", port, 1, 65535)
-    viewers = whole_number("viewers", viewers, 1)
-    check_ip(ip)
     if key and not certificate:
         raise ValueError("a key alone does not make a page https: name the certificate that belongs to it as well")
-    for name, value in GLIBC_SETTINGS.items():
-        os.environ.setdefault(name, value)
-
-    config = Config()
-    # Settings of other Voilas on this computer are not for this one.
-    config.Voila.config_file_paths = []
-    config.Voila.ip = ip
-    config.Voila.port = port
-    config.Voila.open_browser = open_browser
+    tls = None
     if certificate:
-        Demo.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        Demo.tls.load_cert_chain(certificate, key)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, key)
+    sockets = _listen(ip, whole_number("port", port, 1, 65535))
+    base_url = f"/{base_url.strip('/')}/".replace("//", "/")
+    address = f"{'https' if tls else 'http'}://{_host(ip)}:{sockets[0].getsockname()[1]}{base_url}"
+    given = os.environ.get("JUPYTER_TOKEN")
+    alone = is_this_computer(ip) and base_url == "/" and not given
+    tokens = None if alone else (given or new_token(10), new_token(6))
+    teacher = address if alone else f"{address}#teacher={quote(tokens[0], safe='')}"
 
-    # Who comes in. On this computer alone, a page of another site that has its name point here must not.
-    this_computer_only = is_this_computer(ip)
-    config.Voila.token = os.environ.get("JUPYTER_TOKEN") or ("" if this_computer_only else _new_token())
-    config.Voila.tornado_settings = {
-        "headers": _HEADERS,
-        "allow_remote_access": not this_computer_only,
-        "websocket_max_message_size": MAX_BYTES,
-        "xsrf_cookie_kwargs": {"samesite": "Strict", "secure": certificate is not None},
-        # ms. A computer that has left the network is missed after half a minute.
-        "ws_ping_interval": 10_000,
-    }
-    config.PasswordIdentityProvider.cookie_options = {"samesite": "Strict"}
-    # Or whoever has the token could write the server's configuration into this folder.
-    config.PasswordIdentityProvider.allow_password_change = False
+    async def serve() -> None:
+        classroom = Classroom(tokens)
+        make_server(load_runs(folder), classroom, base_url=base_url, tls=tls).add_sockets(sockets)
+        print(f"The page is at {teacher}", flush=True)
+        if tokens:
+            print(f"The class opens {address}#class={tokens[1]}", flush=True)
+        print("Ctrl-C ends it.", flush=True)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=[teacher], daemon=True).start()
+        with suppress(OSError):  # whoever starts an attack is told
+            classroom.attacks.prepare()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            classroom.attacks.close()
 
-    # What they see: this page as it is, and no other file.
-    config.VoilaConfiguration.prelaunch_hook = _prepare
-    config.VoilaConfiguration.extension_allowlist = _EXTENSIONS
-    config.VoilaConfiguration.file_allowlist = []
-    config.VoilaConfiguration.allow_template_override = "NO"
-    config.VoilaConfiguration.allow_theme_override = "NO"
-    config.Voila.kernel_websocket_connection_class = _Connection
-
-    # When a kernel ends: when its page says that it is left, or else within a minute after its last sign of life, but
-    # not while Wi-Fi is lost for some seconds. The progress of a live attack is no sign that somebody looks.
-    config.VoilaConfiguration.multi_kernel_manager_class = Kernels
-    config.Kernels.max_viewers = viewers
-    config.MappingKernelManager.cull_interval = 5
-    config.MappingKernelManager.cull_idle_timeout = 45
-    config.MappingKernelManager.cull_connected = False
-    config.MappingKernelManager.untracked_message_types.extend(["comm_open", "comm_msg", "comm_close"])
-    Demo.launch_instance([str(notebook)], config=config)
+    allow_many_connections()
+    asyncio.run(serve())
 
 
-class Demo(Voila):
-    """Voila, with TLS and an address that can be passed on."""
+def make_server(
+    runs: Runs, classroom: Classroom, *, base_url: str = "/", tls: ssl.SSLContext | None = None
+) -> HTTPServer:
+    """All that can be asked for: the files of the page, the events, and two routes to post to."""
+    paths = {"events": Events, "teach": Teach, "hand-in": HandIn, "(.*)": PageFile}
+    routes = [(f"{re.escape(base_url)}{path}", handler) for path, handler in paths.items()]
+    settings = {"classroom": classroom, "file": _files_of(runs), "budgets": {}, "log_function": lambda _: None}
+    app = Application([*routes, (".*", Handler)], **settings)
+    return HTTPServer(
+        app,
+        ssl_options=tls,
+        max_body_size=MAX_BYTES,
+        idle_connection_timeout=IDLE_SECONDS,
+        body_timeout=IDLE_SECONDS,
+        no_keep_alive=FEW_SOCKETS,
+    )
 
-    tls: ssl.SSLContext | None = None
 
-    def init_settings(self) -> dict[str, Any]:
-        return super().init_settings() | {"transforms": [_Headers]}
+def _files_of(runs: Runs) -> Callable[[str], tuple[bytes, bytes]]:
+    """By its name, a file of the page, made when it is first asked for: plain and compressed."""
+    makers = page_files(runs)
 
-    def listen(self) -> None:
-        self.app.listen = partial(self.app.listen, ssl_options=self.tls, max_body_size=MAX_BYTES)
-        super().listen()
+    @cache
+    def file(name: str) -> tuple[bytes, bytes]:
+        content = makers[name]()
+        if name == "index.html":
+            content = content.replace(b"<!-- server -->", b'<meta name="fl-gan-server" content="yes">')
+        return content, gzip.compress(content, 6)
+
+    return file
+
+
+class Handler(RequestHandler):
+    """What all answers have in common: headers, and who is held back. By itself it has nothing to give."""
 
     @property
-    def display_url(self) -> str:
-        host = _own_address() if self.ip in ("", "0.0.0.0", "::") else self.ip
-        # A token from the environment may have any sign, and the names of computers and networks some.
-        host = f"[{quote(host, safe=':')}]" if ":" in host else quote(host)
-        token = f"?token={quote(self.token, safe='')}" if self.token else ""
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}/{token}"
+    def classroom(self) -> Classroom:
+        return self.settings["classroom"]
 
-    def launch_browser(self) -> None:
-        threading.Thread(target=webbrowser.open, args=[self.display_url], daemon=True).start()
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")  # tells which version of tornado it is
+        for name, value in HEADERS.items():
+            self.set_header(name, value)
 
+    def prepare(self) -> None:
+        headers, tokens = self.request.headers, self.classroom.tokens
+        self.token = headers.get("Authorization", "").removeprefix("Bearer ").encode()
+        teaches = tokens is not None and hmac.compare_digest(self.token, tokens[0].encode())
+        if self.asks_too_much() and not teaches:
+            raise HTTPError(429)
+        try:
+            host = urlsplit(f"//{self.request.host}").hostname or ""
+        except ValueError:
+            raise HTTPError(400) from None
+        if tokens is None and (not is_this_computer(host) or "X-Forwarded-For" in headers):
+            raise HTTPError(403)  # a name of another site that points here, or a proxy that others can reach
 
-class _Headers(OutputTransform):
-    """Voila's own, and those of tornado and Jupyter, are not the same for pages, files and errors."""
+    def asks_too_much(self) -> bool:
+        """A token bucket for each address."""
+        budgets, address, now = self.settings["budgets"], self.request.remote_ip, time.monotonic()
+        left, then = budgets.pop(address, (MANY_REQUESTS, now))
+        left = min(MANY_REQUESTS, left + REQUESTS_A_SECOND * (now - then)) - 1
+        budgets[address] = max(left, 0.0), now
+        if len(budgets) > 10_000:
+            del budgets[next(iter(budgets))]  # the one that has been quiet for longest
+        return left < 0
 
-    def transform_first_chunk(
-        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
-    ) -> tuple[int, HTTPHeaders, bytes]:
-        for name, value in _HEADERS.items():
-            headers.setdefault(name, value)
-        headers.pop("Server", None)  # tells which version of tornado it is
-        return status_code, headers, chunk
+    def get(self) -> None:
+        raise HTTPError(404)
 
+    def write_error(self, status_code: int, **_: Any) -> None:
+        words = {
+            403: "This is for the teacher, or the class: use the address that the teacher gives you.",
+            404: "There is no such page.",
+            429: "Too many requests: wait some seconds.",
+        }
+        self.answer(words.get(status_code, "The server cannot do that."), status_code)
 
-class Kernels(AsyncMappingKernelManager):
-    """The viewers' kernels: no more than the computer can bear."""
-
-    max_viewers = traitlets.Int(config=True)
-
-    async def start_kernel(self, **options: Any) -> str:
-        if len({*self.list_kernel_ids(), *self._pending_kernels}) >= self.max_viewers:
-            raise HTTPError(
-                503, reason=f"{self.max_viewers} viewers are here already: try again when somebody has left"
-            )
-        return await super().start_kernel(**options)
-
-    async def shutdown_kernel(self, kernel_id: str, **options: Any) -> None:
-        await super().shutdown_kernel(kernel_id, **options)
-        IOLoop.current().call_later(5, _give_memory_back)  # when the viewer's connections have ended as well
-
-    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
-        if kernel_id in self._kernel_connections:  # Jupyter's fails for those that are about to start
-            await super().cull_kernel_if_idle(kernel_id)
-
-    def kernel_model(self, kernel_id: str) -> dict[str, Any]:
-        """What the page asks for, again and again: somebody is there."""
-        self.get_kernel(kernel_id).last_activity = datetime.now(UTC)
-        return super().kernel_model(kernel_id)
-
-    def notify_disconnect(self, kernel_id: str) -> None:
-        super().notify_disconnect(kernel_id)
-        # The time that it may wait for its page begins now, not with the last message: a reader sends none.
-        if kernel_id in self:
-            self.get_kernel(kernel_id).last_activity = datetime.now(UTC)
+    def answer(self, words: str, status: int = 200) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(words)
 
 
-class _Connection(ZMQChannelsWebsocketConnection):
-    """From a page to its kernel: what the explorer sends passes, and nothing else.
+class PageFile(Handler):
+    def get(self, name: str) -> None:
+        name = name or "index.html"
+        try:
+            content, compressed = self.settings["file"](name)
+        except KeyError:
+            raise HTTPError(404) from None
+        self.set_header("Content-Type", f"{TYPES[Path(name).suffix]}; charset=utf-8")
+        self.set_header("Vary", "Accept-Encoding")
+        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+            self.set_header("Content-Encoding", "gzip")
+            content = compressed
+        self.write(content)
 
-    Voila alone would also let a viewer set any state of a widget, make widgets of any class, and end the kernel.
-    """
+    head = get
 
-    def handle_incoming_message(self, incoming_msg: bytes | str) -> None:
-        if self.subprotocol == "v1.kernel.websocket.jupyter.org" and _is_from_the_explorer(incoming_msg):
-            super().handle_incoming_message(incoming_msg)
+
+class Events(Handler):
+    """The stream that each viewer reads: all that there is at first, then what is new."""
+
+    unsent = 0
+
+    async def get(self) -> None:
+        viewers = self.classroom.viewers
+        if len(viewers) >= MAX_STREAMS:
+            raise HTTPError(503)
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("X-Accel-Buffering", "no")  # a proxy must not keep events back
+        viewers.add(self.tell)
+        self.tell(json.dumps(self.classroom.snapshot()))
+        with suppress(asyncio.CancelledError):  # the server ends
+            while self.tell in viewers:
+                await asyncio.sleep(15)
+                self.send(": still here\n\n")  # or a proxy would end the connection
+
+    def tell(self, message: str) -> None:
+        self.send(f"data: {message}\n\n")
+
+    def send(self, text: str) -> None:
+        stream = self.request.connection.stream
+        self.unsent = len(text) + (self.unsent if stream.writing() else 0)
+        if stream.closed() or self.unsent > MAX_UNSENT:
+            self.on_connection_close()  # it may have closed before it was a viewer
+            stream.close()
         else:
-            self.log.warning("Ignored a message that the explorer does not send.")
+            self.write(text)
+            self.flush()
 
-    def handle_outgoing_message(self, stream: str, outgoing_msg: list[Any]) -> None:
-        # What the kernel prints, a traceback for instance, names files of this computer.
-        _, (_, header, *_) = self.session.feed_identities(outgoing_msg)
-        if self.session.unpack(header)["msg_type"] not in ("stream", "error"):
-            super().handle_outgoing_message(stream, outgoing_msg)
+    def on_connection_close(self) -> None:
+        self.classroom.viewers.discard(self.tell)
 
 
-def _is_from_the_explorer(message: bytes | str) -> bool:
-    """Whether a message (Jupyter's v1 protocol on websockets) is one of those that the explorer needs."""
-    # Jupyter would count to the number that the message gives, however large it is.
-    if not isinstance(message, bytes) or int.from_bytes(message[:8], "little") > 10:
-        return False
-    try:
-        channel, (header, _, _, content) = deserialize_msg_from_ws_v1(message)
-        kind, content = json.loads(header)["msg_type"], json.loads(content)
-    except (IndexError, KeyError, RecursionError, TypeError, ValueError):
-        return False
-    match channel, kind, content:
-        case "shell", "kernel_info_request" | "comm_info_request" | "comm_close", _:
-            return True
-        case "shell", "comm_open", {"target_name": "jupyter.widget.control"}:
-            return True
-        # One by one, where the kernel is too slow to send all states within four seconds.
-        case "shell", "comm_msg", {"data": {"method": "request_states" | "request_state" | "custom"}}:
-            return True
-    return False
+class Post(Handler):
+    """A message in JSON from somebody who has a token that counts here."""
+
+    num_tokens: int
+
+    def post(self) -> None:
+        tokens, headers = self.classroom.tokens, self.request.headers
+        if tokens is None:
+            if headers.get("Origin", f"//{self.request.host}").partition("//")[2] != self.request.host:
+                raise HTTPError(403)  # a page of another site
+        elif not any(hmac.compare_digest(self.token, token.encode()) for token in tokens[: self.num_tokens]):
+            raise HTTPError(403)
+        if headers.get("Content-Type", "").partition(";")[0] != "application/json":
+            raise HTTPError(415)
+        try:
+            self.answer(self.take(json.loads(self.request.body)) or "")
+        except Refused as refusal:
+            self.answer(str(refusal), 409)
+        except (ValueError, RecursionError):
+            raise HTTPError(400) from None
 
 
-def _prepare(handler: RequestHandler, *, notebook: NotebookNode, cwd: str) -> NotebookNode:
-    """The notebook as a page that says when it is there and when it is left."""
-    # Reading it sets the cookie without which Voila's page may not end its kernel.
-    _ = handler.xsrf_token
-    return NotebookNode(notebook | {"cells": [v4.new_markdown_cell(KEEP_ALIVE), *map(static_picture, notebook.cells)]})
+class Teach(Post):
+    num_tokens = 1  # the teacher's
+
+    def take(self, message: Any) -> str | None:
+        match message:
+            case {"do": "start", "target": str(target)} if target in map(str, range(10)):
+                return self.classroom.start(target=int(target))
+            case {"do": "start", "secret": int(secret)}:
+                return self.classroom.start(secret=secret)
+            case {"do": "stop"}:
+                return self.classroom.attacks.stop()
+            case {"do": "reveal"}:
+                return self.classroom.reveal()
+            case {"do": "drop", "secret": int(secret)}:
+                return self.classroom.drop(secret)
+            case {"do": "invite", "address": str(address)}:
+                return self.classroom.invite(address)
+        raise ValueError("not what a teacher can do")
 
 
-def static_picture(cell: NotebookNode) -> NotebookNode:
-    """Turn a cell tagged "static", or one of an exercise, into its pictures: no viewer's kernel imports matplotlib."""
-    if "static" not in cell.metadata.get("tags", []) and not cell.id.startswith("exercise-"):
-        return cell
-    images = [output.data["image/png"] for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
-    alt = "the picture that the text around it describes"
-    tags = [f'<img alt="{alt}" src="data:image/png;base64,{html.escape("".join(image.split()))}">' for image in images]
-    return v4.new_markdown_cell("\n".join(tags))
+class HandIn(Post):
+    num_tokens = 2  # the teacher's and that of the class
+
+    def take(self, message: Any) -> str:
+        match message:
+            case {"nickname": str(nickname), "drawings": str(packed)}:
+                self.classroom.hand_in(nickname, base64.b64decode(packed, validate=True))
+                return "Your drawings have arrived. The teacher chooses whose secret is attacked: watch Live, above."
+        raise ValueError("no drawings")
 
 
-def _give_memory_back() -> None:
-    """What a page needed while it was made would stay: two megabytes more for each viewer who comes and goes."""
-    gc.collect()
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+def allow_many_connections() -> None:
+    """As many open files as the system allows: each viewer is one."""
+    with suppress(ImportError, ValueError, OSError):  # not on Windows
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+
+
+def _listen(ip: str, port: int) -> list[socket.socket]:
+    for candidate in range(port, min(port + 20, 65536)):
+        try:
+            return bind_sockets(candidate, ip or None, reuse_port=False)
+        except (OSError, TypeError, UnicodeError) as error:
+            if getattr(error, "errno", None) not in (errno.EADDRINUSE, errno.EACCES):
+                raise ValueError(
+                    f"ip is {ip!r:.80}: it must be an address or a name of this computer, without a port, or '0.0.0.0' "
+                    f"for all its networks ({error})"
+                ) from error
+    raise ValueError(f"port {port} and the next ones are taken, or not for everybody: choose another")
 
 
 def is_this_computer(ip: str) -> bool:
@@ -302,28 +345,16 @@ def is_this_computer(ip: str) -> bool:
         return False
 
 
-def check_ip(ip: str) -> None:
-    """Raises a ValueError unless this computer can listen there."""
-    try:
-        kind, _, _, _, address = socket.getaddrinfo(ip or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        with socket.socket(kind) as probe:
-            probe.bind(address)
-    except (OSError, TypeError, UnicodeError) as error:
-        raise ValueError(
-            f"ip is {ip!r:.80}: it must be an address or a name of this computer, without a port, or '0.0.0.0' for all "
-            f"its networks ({error})"
-        ) from error
+def _host(ip: str) -> str:
+    """As it stands in an address; for all networks, this computer's address in one of them."""
+    if ip in ("", "0.0.0.0", "::"):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            ip = socket.gethostname()
+            with suppress(OSError):
+                probe.connect(("192.0.2.1", 9))  # sends nothing
+                ip = probe.getsockname()[0]
+    return f"[{quote(ip, safe=':')}]" if ":" in ip else quote(ip)
 
 
-def _own_address() -> str:
-    """This computer's address in its network, as far as it can be known."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            return socket.gethostname()
-        return probe.getsockname()[0]
-
-
-def _new_token() -> str:
-    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(10))
+def new_token(length: int) -> str:
+    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(length))

@@ -1,20 +1,21 @@
-"""The explorer: pick a class, slide through the rounds, start an attack. Shows records, needs no torch."""
+"""In a notebook: the explorer of recorded attacks, and a pad to draw a secret. Needs no torch."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
 from IPython.display import HTML, display
 
-from fl_gan_lib.classes import DIGITS, NAMED
-from fl_gan_lib.explorer.live import start_attack
-from fl_gan_lib.explorer.page import SCRIPT, STYLE, frames_of, run_of, standalone_page
+from fl_gan_lib.classes import NAMED
+from fl_gan_lib.drawn import SIDE, check_drawings
+from fl_gan_lib.explorer.live import ROUNDS_ON_DRAWINGS, LiveAttacks, News
+from fl_gan_lib.explorer.page import STYLE, WIDGET_SCRIPT, index_of, record_of, standalone_page
 from fl_gan_lib.records import AttackRecord, record_path
 
 
@@ -38,85 +39,142 @@ def attack_explorer(
     Returns:
         A widget with a class picker, a round slider with a play button, the victim's private images above the fakes
         of the chosen round, a sentence that says what is seen, and the numbers over the rounds. Everything moves in
-        the browser; another run is sent there when it is first chosen. Displayed in a notebook, it leaves a copy
-        without the other runs and the live mode in the output, for pages that have no kernel.
+        the browser; a record of another run is sent there when it is first chosen. Displayed in a notebook, it leaves a
+        copy without the other runs and the live mode in the output, for pages that have no kernel.
 
     Raises:
         ValueError: a record is under another number than that of its class, or the runs are of different classes.
     """
-    runs = {"attack": records, **(beside or {})}
-    return Explorer(runs, live_folder)
+    return Explorer({"attack": records, **(beside or {})}, live_folder)
 
 
-class Explorer(anywidget.AnyWidget):
-    """What `attack_explorer` returns."""
+def draw_secret() -> DrawnSecret:
+    """A pad to draw a symbol on, 8 to 20 times, and a button that starts an attack on the drawings.
 
-    _esm = SCRIPT
+    Returns:
+        A widget. Its `pictures` are the drawings so far, uint8 (n, 28, 28), for `datasets.drawings.drawings`. They are
+        in the memory of this notebook's kernel, and in no file.
+    """
+    return DrawnSecret()
+
+
+_attacks: dict[type, LiveAttacks] = {}  # of the last widget of each kind: a cell that runs again needs one process
+
+
+class _Live(anywidget.AnyWidget):
+    """What the explorer and the pad have in common: a live attack, and whoever looks at it."""
+
+    _esm = WIDGET_SCRIPT
     _css = STYLE
-    names = traitlets.List().tag(sync=True)
+    index = traitlets.Dict().tag(sync=True)
     first = traitlets.Dict().tag(sync=True)
     can_train = traitlets.Bool().tag(sync=True)
-    live = traitlets.Dict().tag(sync=True)
-    live_run = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        self.attacks = LiveAttacks(self.tell)
+        super().__init__(**traits)
+        self.on_msg(self._on_message)
+        if before := _attacks.pop(type(self), None):
+            before.close()
+        _attacks[type(self)] = self.attacks
+
+    def tell(self, news: News) -> None:
+        """Send it to all views."""
+        self.send({"kind": "news", "part": news})
+
+    def _on_message(self, _widget: Any, message: Any, _buffers: Any) -> None:
+        match message:
+            case {"kind": "start"}:
+                self.begin(message)
+            case {"kind": "stop"}:
+                self.attacks.stop()
+            case {"kind": "look"}:
+                self.tell(self.attacks.state)
+
+    def begin(self, message: dict[str, Any]) -> None:
+        """Start an attack on what the message names."""
+        raise NotImplementedError
+
+    def refuse(self, error: Exception) -> None:
+        """Say why an attack did not start."""
+        self.tell({"running": False, "message": str(error)})
+
+
+class Explorer(_Live):
+    """What `attack_explorer` returns."""
 
     def __init__(self, runs: Mapping[str, Mapping[int, AttackRecord]], live_folder: str | Path | None) -> None:
         first = next(iter(runs.values()))
-        self._dataset = next((record.config["dataset"] for record in first.values()), "mnist-5k")
-        self._classes = next((record.classes for record in first.values()), DIGITS)
         self._runs = runs
+        self._dataset = next((record.config["dataset"] for record in first.values()), "mnist-5k")
         self._live_folder = live_folder if self._dataset in NAMED else None
-        self._stop: Callable[[], None] | None = None
+        index = index_of(runs)
         super().__init__(
-            names=list(runs),
-            first=self._load(next(iter(runs))),
+            index=index,
+            first={str(target): record_of(runs, "attack", target) for target in range(len(index["classes"]))},
             can_train=self._live_folder is not None,
-            live={"running": False, "message": "A real attack, on this computer. It takes some minutes."},
         )
-        self.on_msg(self._on_message)
 
     def _ipython_display_(self) -> None:
-        if not os.environ.get("SERVER_SOFTWARE", "").startswith("voila"):  # whose pages always have a kernel
-            display(HTML(standalone_page(next(iter(self._runs.values())))))
+        display(HTML(standalone_page(next(iter(self._runs.values())))))
         view, *_ = self._repr_mimebundle_()
         display({name: value for name, value in view.items() if name != "text/plain"}, raw=True)
 
-    def _on_message(self, _widget: Any, message: dict[str, Any], _buffers: Any) -> None:
+    def _on_message(self, widget: Any, message: Any, buffers: Any) -> None:
         match message:
-            # True is an int, too.
-            case {"kind": "start", "target": target} if type(target) is int and target in range(len(self._classes)):
-                self.start(target)
-            case {"kind": "stop"}:
-                self.stop()
-            case {"kind": "load", "run": str(name)} if name in self._runs:
-                self.send(self._load(name))
+            case {"kind": "load", "run": str(run), "target": str(target)} if run in self._runs and target.isdecimal():
+                self.send(message | {"kind": "record", "record": record_of(self._runs, run, int(target))})
+            case _:
+                super()._on_message(widget, message, buffers)
 
-    def _load(self, name: str) -> dict[str, Any]:
-        run = run_of(name, self._runs[name], num_fakes=20)
-        if self._runs[name] and tuple(run["classes"]) != self._classes:
-            raise ValueError(f"the run {name!r} is of other classes than the first: show it in an explorer of its own")
-        return run
-
-    def start(self, target: int) -> None:
+    def begin(self, message: dict[str, Any]) -> None:
         """Start a live attack on a class, if none is running; `live_<class>.npz` in the live folder is its record."""
-        if self._live_folder is None or self.live["running"]:
+        classes, target = self.index["classes"], message.get("target")
+        if self._live_folder is None or target not in map(str, range(len(classes))):
             return
-        # Not among the finished attacks: at first it is a record of one round.
-        path = record_path(self._live_folder, self._classes[target], "live")
-        self.live_run = {}
-        self.live = {"running": True, "message": "Starting ..."}
-
-        def report(progress: dict[str, Any]) -> None:
-            if progress.pop("saved", False):
-                with suppress(OSError, ValueError):  # somebody has deleted it: the next round brings another
-                    self.live_run = {"target": target, "run": frames_of(AttackRecord.load(path), num_fakes=20)}
-            self.live = progress
-
+        name = classes[int(target)]
+        path = record_path(self._live_folder, name, "live")
         try:
-            self._stop = start_attack(self._classes[target], path, dataset=self._dataset, report=report)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.attacks.start(title=f"Live attack on {name}", target=name, dataset=self._dataset, path=str(path))
         except OSError as error:
-            self.live = {"running": False, "message": f"The attack did not start: {error}"}
+            self.refuse(error)
 
-    def stop(self) -> None:
-        """Stop the live attack; its record reaches as far as the last recorded round."""
-        if self._stop:
-            self._stop()
+
+class DrawnSecret(_Live):
+    """What `draw_secret` returns.
+
+    Attributes:
+        pictures: the drawings so far: uint8 (n, 28, 28). They are no state of the widget, which a notebook may save.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(can_train=True)
+        self.pictures = np.zeros((0, SIDE, SIDE), np.uint8)
+
+    def __repr__(self) -> str:
+        return "Here is a pad to draw on when the notebook runs. The page of make demo has it, too."
+
+    def _on_message(self, widget: Any, message: Any, buffers: Any) -> None:
+        match message:
+            case {"kind": "drawings", "drawings": str(packed)}:
+                self.keep(packed)
+            case _:
+                super()._on_message(widget, message, buffers)
+
+    def keep(self, packed: str) -> None:
+        """Take what the pad has: grey values in base64. While somebody draws, what an attack needs is prepared."""
+        try:
+            if not len(self.pictures):
+                self.attacks.prepare()
+            self.pictures = np.frombuffer(base64.b64decode(packed), np.uint8).reshape(-1, SIDE, SIDE)
+        except (ValueError, OSError) as error:
+            self.refuse(error)
+
+    def begin(self, message: dict[str, Any]) -> None:
+        """Start an attack on the drawings, if none is running."""
+        try:
+            drawn = check_drawings(self.pictures).tobytes()
+            self.attacks.start(title="Live attack on your secret", drawings=drawn, rounds=ROUNDS_ON_DRAWINGS)
+        except (ValueError, OSError) as error:
+            self.refuse(error)

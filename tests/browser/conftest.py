@@ -1,24 +1,26 @@
-"""A browser, and the three places where the explorer lives: a page without a kernel, Jupyter, and the Voila demo."""
+"""A browser, and the places where the explorer lives: an exported notebook, a page of its own, Jupyter, the demo."""
 
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from fl_gan_lib.explorer.page import load_runs, write_page
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EXPLORER = "04_visual_comparison.ipynb"
-DEMO = ["fl_gan_lib", "demo", f"notebooks/{EXPLORER}", "--no-browser", "--port={port}"]
+DEMO = ["fl_gan_lib", "demo", "--no-browser", "--port={port}"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "msedge")
 FLAGS = (
     "--no-sandbox",
@@ -95,21 +97,30 @@ def demo(project) -> Iterator[str]:
         yield address
 
 
+@pytest.fixture(scope="session")
+def folder_page(project, tmp_path_factory) -> str:
+    """The address of the page of its own, in a folder."""
+    records = load_runs(project / "notebooks" / "runs")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one record is damaged
+        return write_page(records, tmp_path_factory.mktemp("page")).as_uri()
+
+
 @contextmanager
-def serve(module: list[str], folder: Path, *, tls: bool = False, **environment: str) -> Iterator[str]:
+def serve(module: list[str], folder: Path, *, port: int | None = None, **environment: str) -> Iterator[str]:
     """Start a server, a module and its arguments, on a free port, and wait until it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    address = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-    trusting = ssl._create_unverified_context() if tls else None
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", *(argument.format(port=port) for argument in module)]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=os.environ | environment)
         try:
             for _ in range(300):
                 try:
-                    urllib.request.urlopen(f"{address}/static/favicon.ico", timeout=1, context=trusting).close()
+                    urllib.request.urlopen(f"{address}/static/favicon.ico", timeout=1).close()
                     break
                 except urllib.error.HTTPError:
                     break

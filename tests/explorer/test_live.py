@@ -1,80 +1,142 @@
+"""A real attack in its process: what it says, how it stops. One process for all tests that can share it."""
+
+import json
 import os
-import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
+import numpy as np
+import psutil
 import pytest
-from filelock import FileLock
 
-from fl_gan_lib.explorer.live import start_attack
+from fl_gan_lib.explorer.live import LiveAttacks
 from fl_gan_lib.records import AttackRecord
 
 
-class Reports:
-    """What `start_attack` reports, and a way to wait for some of it."""
+class News:
+    """What `LiveAttacks` reports, and a way to wait for some of it."""
 
     def __init__(self) -> None:
         self.all: list[dict] = []
         self.arrived = threading.Condition()
 
-    def __call__(self, report: dict) -> None:
+    def __call__(self, news: dict) -> None:
         with self.arrived:
-            self.all.append(report)
+            self.all.append(json.loads(json.dumps(news)))
             self.arrived.notify_all()
 
     def wait(self, wanted) -> dict:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=120), self.all
+            assert self.arrived.wait_for(lambda: any(map(wanted, self.all)), timeout=240), self.all
             return next(filter(wanted, self.all))
 
 
-def ended(report: dict) -> bool:
-    return not report["running"]
+def ended(news: dict) -> bool:
+    return news.get("running") is False
 
 
-def test_it_reports_each_round_and_leaves_a_record(tmp_path):
-    path, reports = tmp_path / "live" / "attack_5.npz", Reports()
-    start_attack(5, path, rounds=3, report=reports)
-    end = reports.wait(ended)
-    assert end["message"] == f"Finished: the record reaches round 3 of 3, and is in {path}."
-    assert [report["round"] for report in reports.all] == [None, 1, 2, 3, 3]
+@pytest.fixture(scope="module")
+def attacks() -> Iterator[LiveAttacks]:
+    attacks = LiveAttacks(lambda news: attacks.told(news))
+    yield attacks
+    attacks.close()
+
+
+@pytest.fixture
+def news(attacks) -> News:
+    attacks.told = News()
+    return attacks.told
+
+
+def test_it_tells_of_each_round_and_leaves_a_record(attacks, news, tmp_path):
+    path = tmp_path / "live_5.npz"
+    assert attacks.start(title="on 5", target="5", rounds=3, path=str(path))
+    assert not attacks.start(title="on 6", target="6", rounds=3)
+    end = news.wait(ended)
+    assert end["message"] == f"Finished at round 3 of 3. The record is in {path}."
+    assert [one["round"] for one in news.all] == [0, 1, 2, 3, 3]
+    assert [frame["round"] for frame in attacks.state["frames"]] == [1, 2, 3]
+    first = news.wait(lambda one: one.get("round") == 1)
+    assert first["private"].startswith("data:image/png") and [name for name, _ in first["anchors"]]
     record = AttackRecord.load(path)
     assert record.target == 5 and record.rounds.tolist() == [1, 2, 3]
 
 
-def test_only_one_runs_at_a_time_and_stopped_it_leaves_the_record_so_far(tmp_path):
-    path, reports, refused = tmp_path / "attack_5.npz", Reports(), Reports()
-    # As in the background of a script; the attack inherits it.
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop = start_attack(5, path, rounds=200, report=reports)
-    signal.signal(signal.SIGINT, handler)
-    reports.wait(lambda report: report.get("saved") and report["round"] >= 2)
-    start_attack(6, tmp_path / "attack_6.npz", rounds=1, report=refused)
-    message = refused.wait(ended)["message"]
-    assert message.startswith("The attack did not run: another live attack is running on this computer")
-    stop()
-    stop()
-    end = reports.wait(ended)
-    rounds = AttackRecord.load(path).rounds
-    assert 2 <= rounds[-1] < 200 and f"Stopped: the record reaches round {rounds[-1]} of 200" in end["message"]
+def test_it_stops_when_it_is_told_and_can_start_again(attacks, news):
+    attacks.start(title="on 5", target="5", rounds=200)
+    news.wait(lambda one: one.get("round") == 2)
+    attacks.stop()
+    attacks.stop()
+    reached = news.wait(ended)["message"]
+    assert reached.startswith("Stopped at round") and len(attacks.state["frames"]) >= 2
+    attacks.told = again = News()
+    attacks.start(title="on nothing", target="11", rounds=3)
+    assert "The attack did not run: the target is '11'" in again.wait(ended)["message"]
+    attacks.clear()
+    assert not attacks.state["frames"] and not attacks.state["running"]
 
 
-def test_whatever_the_process_prints_is_no_end_of_the_reports(tmp_path, monkeypatch):
-    reports, popen = Reports(), subprocess.Popen
-    code = "print('5'); print('null'); print('[1]'); print('no room'); raise SystemExit(1)"
+def test_an_attack_on_drawings_shows_none_of_them_and_writes_nothing(attacks, news, tmp_path, monkeypatch):
+    drawn = np.random.default_rng(0).integers(0, 256, (8, 28, 28), dtype=np.uint8)
+    cache = os.path.expanduser("~/.cache/fl_gan_lib")
+    before = set(os.listdir(cache)) if os.path.isdir(cache) else set()
+    attacks.start(title="on a secret", drawings=drawn.tobytes(), rounds=2)
+    news.wait(ended)
+    assert not any("private" in one for one in news.all)
+    frames = [one["frame"] for one in news.all if "frame" in one]
+    assert [frame["round"] for frame in frames] == [1, 2] and all(0 <= frame["probe"] <= 1 for frame in frames)
+    assert (set(os.listdir(cache)) if os.path.isdir(cache) else set()) == before
+
+
+def test_whatever_the_process_prints_is_no_end_of_the_news(monkeypatch):
+    news, popen = News(), subprocess.Popen
+    code = "print('5'); print('null'); print('[1]'); input(); print('no room'); raise SystemExit(1)"
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", code], **options))
-    start_attack(5, tmp_path / "attack_5.npz", report=reports)
-    assert reports.wait(ended)["message"] == "The attack did not run: no room"
+    attacks = LiveAttacks(news)
+    attacks.start(title="on 5", target="5")
+    assert news.wait(ended)["message"] == "The attack has ended: no room"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="kills a process the Unix way")
-def test_it_stops_when_whoever_started_it_is_killed(tmp_path):
-    path = tmp_path / "attack_5.npz"
-    code = f"""import time; from fl_gan_lib.explorer.live import start_attack
-start_attack(5, {str(path)!r}, rounds=200, report=lambda report: print(report["round"], flush=True)); time.sleep(300)"""
+def test_what_comes_late_from_an_attack_that_was_cleared_is_not_told(monkeypatch):
+    news, popen = News(), subprocess.Popen
+    code = """import json, sys
+for order in map(json.loads, sys.stdin):
+    if order["do"] == "stop":
+        print(json.dumps({"number": 1, "news": {"round": 7, "frame": {}}}), flush=True)
+    elif order["number"] > 1:
+        print(json.dumps({"number": order["number"], "news": {"running": False}}), flush=True)"""
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **options: popen([sys.executable, "-c", code], **options))
+    attacks = LiveAttacks(news)
+    attacks.start(title="on a secret", drawings=b"")
+    attacks.clear()
+    attacks.start(title="on 5", target="5")
+    news.wait(lambda one: one == {"running": False})
+    assert not any(one.get("round") == 7 for one in news.all) and not attacks.state["frames"]
+    attacks.close()
+
+
+def test_a_process_that_cannot_be_started_leaves_all_as_it_was(monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no memory for another process")
+
+    monkeypatch.setattr(subprocess, "Popen", fail)
+    attacks = LiveAttacks(News())
+    for _ in range(2):
+        with pytest.raises(OSError, match="no memory"):
+            attacks.start(title="on 5", target="5")
+        attacks.stop()
+    assert not attacks.state["running"]
+
+
+def test_it_ends_when_whoever_started_it_is_killed():
+    code = """import time; from fl_gan_lib.explorer.live import LiveAttacks
+attacks = LiveAttacks(lambda news: print(news.get("round"), flush=True))
+attacks.start(title="", target="5"); time.sleep(300)"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as starter:
-        assert "1" in map(str.strip, starter.stdout)
+        assert "1\n" in starter.stdout
+        training = psutil.Process(starter.pid).children()
         starter.kill()
-    with FileLock(tmp_path / "live.lock", timeout=30):  # the attack holds it as long as it runs
-        assert AttackRecord.load(path).rounds[-1] < 200
+    ended, running = psutil.wait_procs(training, timeout=60)
+    assert ended and not running

@@ -1,482 +1,338 @@
-import contextlib
+"""What a viewer of the page can see and do, and what not: against the real server, with attacks that are made up."""
+
+import asyncio
+import base64
 import http.client
 import json
-import os
+import queue
 import re
-import shutil
-import ssl
-import subprocess
-import sys
+import socket
+import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from pathlib import Path
-from types import SimpleNamespace
-from urllib.parse import parse_qs, urlsplit
+from contextlib import contextmanager, suppress
+from functools import partial
 
-import nbformat
 import numpy as np
-import psutil
 import pytest
-import websocket
-from nbformat import v4
+import segno
+from tornado.netutil import bind_sockets
 
-from fl_gan_lib.__main__ import main
-from fl_gan_lib.explorer.server import Demo, is_this_computer, serve_demo, static_picture
+from fl_gan_lib.explorer import server
+from fl_gan_lib.explorer.classroom import Classroom
+from fl_gan_lib.explorer.page import as_png
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-PROTOCOL = "v1.kernel.websocket.jupyter.org"
-MOST_VIEWERS = 3
-
-
-def test_static_cells_become_their_pictures_and_the_others_stay():
-    picture = v4.new_output("execute_result", {"image/png": "iVBO\nRw0K"})
-    static = v4.new_code_cell("plot()", metadata={"tags": ["static"]}, outputs=[picture])
-    other = v4.new_code_cell("print(1)")
-    shown = static_picture(static)
-    assert shown.cell_type == "markdown" and "data:image/png;base64,iVBORw0K" in shown.source
-    assert static_picture(other) is other
-    nbformat.validate(v4.new_notebook(cells=[shown, other]))
+TEACHER, CLASS = "teach3r", "cl4ss"
+JSON = {"Content-Type": "application/json"}
 
 
-def test_a_picture_cannot_carry_html():
-    picture = v4.new_output("display_data", {"image/png": 'iVBO"><script>alert(1)</script>'})
-    cell = v4.new_code_cell("", metadata={"tags": ["static"]}, outputs=[picture])
-    assert static_picture(cell).source.count("<") == 1
+class MadeUpAttacks:
+    """In place of `LiveAttacks`: draws nothing, and does what it is told."""
+
+    def __init__(self, report) -> None:
+        self.report, self.state = report, {"running": False, "frames": []}
+
+    def start(self, **what) -> bool:
+        if self.state["running"]:
+            return False
+        self.state = {"running": True, "title": what["title"], "frames": []}
+        self.report(self.state)
+        return True
+
+    def draw(self, number: int, size: int = 5_000) -> None:
+        frame = {"round": number, "png": "x" * size}
+        self.state["frames"].append(frame)
+        self.report({"round": number, "frame": frame})
+
+    def stop(self) -> None:
+        self.state["running"] = False
+        self.report({"running": False})
+
+    def clear(self) -> None:
+        self.state = {"running": False, "frames": []}
+        self.report(self.state)
 
 
-def test_what_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no notebook at nowhere.ipynb: name the one to use"):
-        serve_demo("nowhere.ipynb")
-    (tmp_path / "key.pem").touch()
-    with pytest.raises(FileNotFoundError, match=r"no certificate at nowhere.pem"):
-        serve_demo(tmp_path, certificate="nowhere.pem")
-    with pytest.raises(ValueError, match="name the certificate that belongs to it"):
-        serve_demo(tmp_path, key=tmp_path / "key.pem")
+class Site:
+    def __init__(self, port: int, classroom: Classroom) -> None:
+        self.port, self.classroom, self.attacks = port, classroom, classroom.attacks
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        answer.text = "" if path.endswith("events") else answer.read().decode()
+        return answer
+
+    def post(self, path: str, message: object, token: str = "", **headers: str) -> http.client.HTTPResponse:
+        headers = JSON | ({"Authorization": f"Bearer {token}"} if token else {}) | headers
+        return self.ask("POST", path, json.dumps(message).encode(), **headers)
+
+    def hand_in(self, nickname: str, drawn: bytes, token: str = CLASS) -> http.client.HTTPResponse:
+        return self.post("/hand-in", {"nickname": nickname, "drawings": base64.b64encode(drawn).decode()}, token)
+
+
+class Stream:
+    """A viewer who reads the events."""
+
+    def __init__(self, site: Site) -> None:
+        self.answer = site.ask("GET", "/events")
+        self.text = ""
+
+    def until(self, wanted) -> dict:
+        """The next event that is wanted."""
+        while line := self.answer.readline().decode():
+            self.text += line
+            if line.startswith("data: ") and wanted(event := json.loads(line[6:])):
+                return event
+        raise AssertionError("the stream has ended")
+
+    def hello(self) -> dict:
+        return self.until(lambda event: "hello" in event)
+
+    def round(self, number: int) -> dict:
+        return self.until(lambda event: event.get("news", {}).get("round") == number)
+
+
+@contextmanager
+def serving(records, tokens, **options) -> Iterator[Site]:
+    """In a thread of its own, on a free port."""
+    started: queue.Queue[tuple[Site, Callable[[], object]]] = queue.Queue()
+
+    async def serve() -> None:
+        ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        classroom = Classroom(tokens, make_attacks=MadeUpAttacks)
+        sockets = bind_sockets(0, "127.0.0.1")
+        server.make_server({"attack": records}, classroom, **options).add_sockets(sockets)
+        started.put((Site(sockets[0].getsockname()[1], classroom), partial(loop.call_soon_threadsafe, ended.set)))
+        await ended.wait()
+
+    threading.Thread(target=asyncio.run, args=[serve()], daemon=True).start()
+    site, end = started.get(timeout=10)
+    yield site
+    end()
+
+
+@pytest.fixture
+def alone(record) -> Iterator[Site]:
+    with serving({3: record}, None) as site:
+        yield site
+
+
+@pytest.fixture
+def shared(record) -> Iterator[Site]:
+    with serving({3: record}, (TEACHER, CLASS)) as site:
+        yield site
+
+
+def secret(seed: int = 0, number: int = 8) -> bytes:
+    return np.random.default_rng(seed).integers(0, 256, (number, 28, 28), dtype=np.uint8).tobytes()
+
+
+def test_the_page_and_its_records_are_served_and_asked_for_again_only_if_they_change(alone):
+    page = alone.ask("GET", "/")
+    assert page.status == 200 and 'name="fl-gan-server"' in page.text and "Content-Encoding" not in page.headers
+    for name in re.findall(r'(?:src|href)="([^":]+)"', page.text):
+        assert alone.ask("GET", f"/{name}").status == 200
+    shown = alone.ask("GET", "/runs/attack/3.js")
+    assert shown.text.startswith('flGanRecord(...["attack", "3", {"side": 28')
+    assert alone.ask("GET", "/runs/attack/3.js", If_None_Match=shown.headers["Etag"]).status == 304
+    assert alone.ask("GET", "/runs/attack/4.js").text.count("make records DIGITS=4") == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/x", "/runs", "/runs/attack/11.js", "/runs/attack/../attack/3.js", "/page.py", "/server.py", "//etc/passwd"),
+        *(f"{up}/etc/passwd" for up in ("/..", "/%2e%2e", "/runs/..%2f..", "/runs/" + "../" * 12)),
+        *("/api/kernels", "/api/contents", "/static/x", "/teach/x", "/events/x", "/index.html%00"),
+    ],
+)
+def test_there_is_nothing_but_the_page(alone, path):
+    answer = alone.ask("GET", path)
+    assert answer.status == 404 and answer.text == "There is no such page."
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/runs/attack/3.js", "/x", "/teach", "/events"])
+def test_headers(alone, path):
+    headers = alone.ask("GET", path).headers
+    assert "default-src 'none'; script-src 'self'" in headers["Content-Security-Policy"]
+    assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
+    assert headers["X-Content-Type-Options"] == "nosniff" and headers["X-Frame-Options"] == "SAMEORIGIN"
+    assert headers["Referrer-Policy"] == "no-referrer" and "Server" not in headers and "Set-Cookie" not in headers
+
+
+def test_all_viewers_see_the_attack_and_who_comes_late_sees_all_of_it(shared):
+    early = Stream(shared)
+    early.hello()
+    assert shared.post("/teach", {"do": "start", "target": "3"}, TEACHER).status == 200
+    for number in (1, 2, 3):
+        shared.attacks.draw(number)
+        start = time.monotonic()
+        assert len(json.dumps(early.round(number))) < 20_000 and time.monotonic() - start < 1
+    late = Stream(shared).hello()
+    assert [frame["round"] for frame in late["news"]["frames"]] == [1, 2, 3]
+    assert shared.post("/teach", {"do": "start", "target": "4"}, TEACHER).status == 409
+    assert shared.post("/teach", {"do": "stop"}, TEACHER).status == 200
+    early.until(lambda event: event.get("news") == {"running": False})
+
+
+def test_no_byte_of_a_drawing_is_seen_before_it_is_revealed(shared):
+    drawn, viewer = secret(), Stream(shared)
+    marks = [base64.b64encode(drawn[i : i + 12]).decode() for i in range(0, len(drawn) - 12, 12)]
+    seen = [shared.hand_in("Ada  <b>", drawn).text]
+    listed = viewer.until(lambda event: event.get("secrets"))["secrets"]
+    assert listed == [{"id": 1, "nickname": "Ada <b>", "number": 8}]
+    for message in ({"do": "reveal"}, {"do": "start", "secret": 1}, {"do": "stop"}):
+        seen.append(shared.post("/teach", message, TEACHER).text)
+    late = Stream(shared)
+    late.hello()
+    picture = as_png(np.frombuffer(drawn, np.uint8).reshape(1, -1, 28, 28))
+    seen += [viewer.text, late.text, *(shared.ask("GET", path).text for path in ("/", "/page.js", "/runs/attack/3.js"))]
+    assert picture not in "".join(seen) and not any(mark in text for mark in marks for text in seen)
+
+    assert shared.post("/teach", {"do": "reveal"}, CLASS).status == 403
+    assert shared.post("/teach", {"do": "reveal"}, TEACHER).status == 200
+    assert viewer.until(lambda event: event.get("revealed"))["revealed"] == picture
+    shared.attacks.draw(1)
+    assert shared.post("/teach", {"do": "drop", "secret": 1}, TEACHER).status == 200
+    gone = Stream(shared).hello()
+    assert not gone["secrets"] and gone["revealed"] is None and not gone["news"]["frames"]
+    assert shared.post("/teach", {"do": "start", "secret": 1}, TEACHER).text == "These drawings were dropped."
+
+
+def test_who_may_do_what(shared, alone):
+    start = {"do": "start", "target": "3"}
+    assert [shared.post("/teach", start, token).status for token in ("", "guessed", CLASS)] == [403] * 3
+    assert [shared.hand_in("Ada", secret(), token).status for token in ("", "guessed")] == [403] * 2
+    assert not shared.classroom.handed_in and not shared.attacks.state["running"]
+    assert shared.hand_in("Ada", secret()).status == 200
+    # On this computer alone anybody may, but no page of another site, and none whose name was made to point here.
+    here = f"127.0.0.1:{alone.port}"
+    for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}):
+        assert alone.post("/teach", start, **headers).status == 403
+    for headers in ({"Host": "evil.example"}, {"X-Forwarded-For": "192.0.2.1"}):
+        assert {alone.post("/teach", start, **headers).status, alone.ask("GET", "/", **headers).status} == {403}
+    assert alone.ask("GET", "/", Host="[::1").status == 400
+    assert alone.ask("POST", "/teach", json.dumps(start).encode(), Content_Type="text/plain").status == 415
+    assert not alone.attacks.state["running"]
+    assert alone.post("/teach", start, Origin=f"http://{here}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (("Ada", secret(number=7)), "there are 7 drawings: make 8 to 20 of one symbol"),
+        (("Ada", secret(number=21)), "there are 21 drawings"),
+        (("Ada", bytes(8 * 784)), "drawing 1 is empty"),
+        (("Ada", secret(number=1) * 8), "all drawings are the same picture"),
+        ((" \n ", secret()), "Give a nickname."),
+        (("Bob", secret(1)), "Bob has handed something in already"),
+    ],
+)
+def test_what_is_wrong_with_drawings_is_said_at_once(shared, message, words):
+    assert shared.hand_in("Bob", secret()).status == 200
+    refused = shared.hand_in(*message)
+    assert refused.status == 409 and words in refused.text and len(shared.classroom.handed_in) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b"3", b'{"do": "start"}', b'{"do": "start", "target": "11"}', b"[" * 50_000),
+        *(b'{"do": "start", "target": 3}', b'{"do": "start", "secret": "1"}', b'{"do": ["stop"]}', b"\xff\xfe"),
+        *(b'{"nickname": "A", "drawings": "%b"}' % drawn for drawn in (b"x", b"AAAA")),
+        b'{"nickname": 3, "drawings": ""}',
+    ],
+)
+def test_nonsense_is_refused_and_stops_nothing(alone, body):
+    for path in ("/teach", "/hand-in"):
+        assert alone.ask("POST", path, body, **JSON).status == 400
+    assert alone.ask("GET", "/").status == 200 and not alone.attacks.state["running"]
+
+
+def test_too_much_is_refused(alone):
+    with suppress(ConnectionError):  # it does not read so much
+        assert alone.ask("POST", "/hand-in", bytes(200_000), **JSON).status == 400
+    for method in ("PUT", "DELETE", "PATCH"):
+        assert alone.ask(method, "/teach", b"{}", **JSON).status == 405
+    assert alone.ask("GET", "/").status == 200
+
+
+def test_the_class_is_invited_with_a_code_and_only_by_the_teacher(shared, alone):
+    invite = {"do": "invite", "address": "http://192.0.2.1:8866/"}
+    assert shared.post("/teach", invite, TEACHER).text == segno.make(
+        f"http://192.0.2.1:8866/#class={CLASS}"
+    ).svg_data_uri(scale=5, light="white")
+    assert shared.post("/teach", invite, CLASS).status == 403
+    assert "make demo IP=0.0.0.0" in alone.post("/teach", invite).text
+
+
+def test_a_viewer_who_has_gone_before_the_answer_is_no_viewer(shared):
+    for _ in range(20):
+        gone = socket.create_connection(("127.0.0.1", shared.port))
+        time.sleep(0.02)  # or the request is read before the end of the connection has come
+        gone.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        gone.close()
+    time.sleep(0.5)
+    assert not shared.classroom.viewers
+
+
+def test_idle_connections_and_a_slow_reader_hold_nobody_up(shared, monkeypatch):
+    monkeypatch.setattr(server, "MAX_UNSENT", 50_000)
+    server.allow_many_connections()
+    idle = [socket.create_connection(("127.0.0.1", shared.port)) for _ in range(1000)]
+    slow = socket.create_connection(("127.0.0.1", shared.port))
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    slow.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    viewer = Stream(shared)
+    viewer.hello()
+    start = time.monotonic()
+    for number in range(1, 400):
+        shared.attacks.draw(number, size=20_000)
+        viewer.round(number)
+    assert time.monotonic() - start < 20 and shared.ask("GET", "/").status == 200
+    time.sleep(1)
+    assert len(shared.classroom.viewers) == 1, "the slow reader is still waited for"
+    for one in (*idle, slow):
+        one.close()
+
+
+def test_who_floods_is_held_back_for_some_seconds_but_not_the_teacher(shared, monkeypatch):
+    monkeypatch.setattr(server, "MANY_REQUESTS", 20)
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: shared.ask("GET", "/index.js").status, range(200)))
+    assert set(statuses) == {200, 429}
+    assert shared.post("/teach", {"do": "stop"}, TEACHER).status == 200
+    time.sleep(1)
+    assert shared.ask("GET", "/").status == 200
+
+
+def test_it_can_stand_behind_a_proxy_under_a_path_of_its_own(record):
+    with serving({3: record}, (TEACHER, CLASS), base_url="/user/ada/proxy/") as site:
+        page = site.ask("GET", "/user/ada/proxy/")
+        assert page.status == 200 and not re.findall(r'(?:src|href)="/', page.text)
+        assert site.ask("GET", "/user/ada/proxy/page.js").status == 200 and site.ask("GET", "/page.js").status == 404
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         *(("port", value) for value in (-1, 0, 65536, 8866.0, "8866", True)),
-        *(("viewers", value) for value in (0, -3, 2.5, None)),
         *(("ip", value) for value in ("127.0.0.1:8866", "http://127.0.0.1", "300.1.1.1", "192.0.2.1", " ", 5)),
     ],
 )
-def test_what_is_out_of_range_is_named_before_anything_is_served(option, value, tmp_path, monkeypatch):
-    monkeypatch.setattr(Demo, "launch_instance", lambda *_, **__: pytest.fail("it was served"))
+def test_what_is_out_of_range_is_named_before_anything_is_served(option, value, tmp_path):
     with pytest.raises(ValueError, match=f"^{option} is {re.escape(repr(value))}: it must be "):
-        serve_demo(tmp_path, **{option: value})
-
-
-def test_files_may_be_in_the_home_folder(tmp_path, monkeypatch):
-    served = []
-    monkeypatch.setattr(Demo, "launch_instance", lambda arguments, config: served.extend([*arguments, config]))
-    monkeypatch.setattr(os, "environ", os.environ | {"HOME": str(tmp_path)})
-    (tmp_path / "page.ipynb").touch()
-    serve_demo("~/page.ipynb", port=np.int64(9000), viewers=np.int64(3))
-    notebook, config = served
-    assert notebook == str(tmp_path / "page.ipynb") and (config.Voila.port, config.Kernels.max_viewers) == (9000, 3)
-    assert type(config.Voila.port) is type(config.Kernels.max_viewers) is int
-    for name in ("certificate", "key"):
-        with pytest.raises(FileNotFoundError, match=f"no {name} at {re.escape(str(tmp_path))}"):
-            serve_demo("~/page.ipynb", **{name: "~/nowhere.pem"})
-
-
-@pytest.mark.parametrize("token", ["s3cret+A&b#c%41", "?/ =;:@", "Übung\n", "simple"])
-@pytest.mark.parametrize("ip", ["127.0.0.1", "::1", "fe80::1%eth0", "my-laptop"])
-def test_the_printed_address_carries_the_token_whatever_is_in_it(token, ip):
-    address = Demo.display_url.fget(SimpleNamespace(ip=ip, port=8866, token=token, tls=None))
-    parts = urlsplit(address)
-    assert parse_qs(parts.query) == {"token": [token]} and not parts.fragment and parts.path == "/"
-    assert parts.hostname == ip.replace("%", "%25") and parts.port == 8866 and address.isascii()
-
-
-def test_the_command_listens_on_this_machine_alone_unless_told_otherwise(monkeypatch):
-    served = {}
-    monkeypatch.setattr("fl_gan_lib.explorer.server.serve_demo", lambda notebook, **options: served.update(options))
-    monkeypatch.setattr(sys, "argv", ["fl_gan_lib", "demo", "--no-browser"])
-    main()
-    assert served.pop("ip") == "127.0.0.1"
-    assert served == {"port": 8866, "open_browser": False, "certificate": None, "key": None, "viewers": 40}
-
-
-@pytest.mark.parametrize(
-    ("ip", "alone"),
-    [("127.0.0.1", True), ("::1", True), ("localhost", True)]
-    + [(ip, False) for ip in ("", "0.0.0.0", "::", "192.168.1.5", "my-laptop")],
-)
-def test_only_other_computers_need_a_token(ip, alone):
-    assert is_this_computer(ip) is alone
-
-
-class Site:
-    """A running demo, asked for paths as they are: nothing cleans them up on the way."""
-
-    def __init__(self, address: str, pid: int) -> None:
-        self.address, self.pid = address, pid
-        parts = urlsplit(address)
-        self.host, self.tls = f"127.0.0.1:{parts.port}", parts.scheme == "https"
-        self.token = parts.query.removeprefix("token=")
-        self.kernel = ""
-
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
-        trusting = {"context": ssl._create_unverified_context()} if self.tls else {}
-        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        connection = kind(self.host, timeout=60, **trusting)
-        connection.putrequest(method, path, skip_host="Host" in headers)
-        headers |= {"Content-Length": str(len(body))} if body else {}
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        answer.text = answer.read().decode(errors="replace")
-        return answer
-
-    def connect(self, kernel: str, *, protocol: str | None = PROTOCOL, **options) -> websocket.WebSocket:
-        address = f"{'wss' if self.tls else 'ws'}://{self.host}/api/kernels/{kernel}/channels?session_id={uuid.uuid4()}"
-        options = {"suppress_origin": "origin" not in options, "sslopt": {"cert_reqs": ssl.CERT_NONE}} | options
-        return websocket.create_connection(address, subprotocols=protocol and [protocol], timeout=30, **options)
-
-
-def kernel_of(page: str) -> str:
-    return re.search(r'"kernelId": "([\w-]+)"', page)[1]
-
-
-@contextlib.contextmanager
-def running(*options: str, log: Path) -> Iterator[Site]:
-    command = [
-        sys.executable,
-        "-m",
-        "fl_gan_lib",
-        "demo",
-        str(NOTEBOOKS / "04_visual_comparison.ipynb"),
-        "--no-browser",
-    ]
-    with log.open("w", encoding="utf-8") as file:
-        server = subprocess.Popen([*command, *options], cwd=log.parent, stdout=file, stderr=file)
-    try:
-        deadline = time.monotonic() + 60
-        while not (found := re.search(r"running at:\n(http\S+)", log.read_text(encoding="utf-8"))):
-            assert server.poll() is None and time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.1)
-        yield Site(found[1], server.pid)
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Iterator[Site]:
-    """A demo for this computer."""
-    log = tmp_path_factory.mktemp("alone") / "log"
-    with running(f"--viewers={MOST_VIEWERS}", log=log) as site:
-        yield site
-
-
-@pytest.fixture
-def kernel(alone) -> str:
-    """The kernel of a viewer of `alone`, who stays as long as the tests do not take a minute each."""
-    if alone.ask("GET", f"/api/kernels/{alone.kernel}").status != 200:
-        alone.kernel = kernel_of(alone.ask("GET", "/").text)
-    return alone.kernel
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> Iterator[Site]:
-    """A demo for a class, with TLS."""
-    if not shutil.which("openssl"):
-        pytest.skip("openssl, which makes the certificate, is not installed")
-    folder = tmp_path_factory.mktemp("shared")
-    request = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out certificate.pem -days 1 -subj /CN=demo"
-    subprocess.run(["openssl", *request.split()], cwd=folder, check=True, capture_output=True)
-    files = (f"--certificate={folder / 'certificate.pem'}", f"--key={folder / 'key.pem'}")
-    with running("--ip=0.0.0.0", *files, log=folder / "log") as site:
-        yield site
-
-
-def message(channel: str, kind: str, content: dict, *, version: str = "2.1.0", name: str = "") -> bytes:
-    """As JupyterLab writes it for a kernel."""
-    header = {"msg_id": name or uuid.uuid4().hex, "username": "", "session": "", "msg_type": kind, "version": "5.3"}
-    parts = [channel.encode(), *(json.dumps(part).encode() for part in (header, {}, {"version": version}, content))]
-    places = [8 * (len(parts) + 2)]
-    for part in parts:
-        places.append(places[-1] + len(part))
-    return b"".join(number.to_bytes(8, "little") for number in (len(places), *places)) + b"".join(parts)
-
-
-def answers(viewer: websocket.WebSocket) -> list[tuple[str, dict]]:
-    """What comes from the kernel before it has answered a last question, one that everybody may ask."""
-    name, found, last = uuid.uuid4().hex, [], set()
-    viewer.send_binary(message("shell", "kernel_info_request", {}, name=name))
-    while last != {"kernel_info_reply", "idle"}:
-        raw = viewer.recv()
-        if not raw:
-            raise ConnectionError("the server has closed the connection")
-        places = [int.from_bytes(raw[8 * place : 8 * place + 8], "little") for place in range(1, 7)]
-        _, header, parent, _, content = (raw[start:end] for start, end in pairwise(places))
-        kind, content = json.loads(header)["msg_type"], json.loads(content)
-        if kind not in ("status", "kernel_info_reply"):
-            found.append((kind, content))
-        elif json.loads(parent).get("msg_id") == name:
-            last |= {kind, content.get("execution_state")} & {"kernel_info_reply", "idle"}
-    return found
-
-
-# Whatever a Jupyter server or a Voila of several notebooks has at these places.
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/api/terminals", "/terminals/websocket/1", "/api/contents", "/voila/api/contents", "/api/sessions"),
-        *("/api/kernels", "/api/kernelspecs", "/api/status", "/api/config/x", "/metrics", "/lab", "/tree"),
-        *("/voila/tree", "/voila/render/03_gan_attack.ipynb", "/03_gan_attack.ipynb", "/nbextensions/x"),
-        *("/voila/execution/1-1-1-1-1", "/voila/query/1-1-1-1-1", "/files/04_visual_comparison.ipynb"),
-        *(f"/voila/files/{name}" for name in ("04_visual_comparison.ipynb", "runs/attack_3.npz", "speed.md", "x.png")),
-        *(f"/voila/files/{up}/img/explorer.png" for up in ("..", "%2e%2e", "..%2f", ".%2e", "runs/../..")),
-        *(f"/voila/{place}/..%2f..%2fapp.py" for place in ("static", "labextensions", "api/themes")),
-        *(f"/voila/{place}{'/..' * 12}/etc/passwd" for place in ("static", "templates/lab/static", "files")),
-        *("/voila/static//etc/passwd", "/voila/files//etc/passwd", "/voila/templates/../../static/x"),
-    ],
-)
-def test_there_is_nothing_but_the_page(alone, path):
-    answer = alone.ask("GET", path)
-    if answer.status == 302:
-        answer = alone.ask("GET", answer.headers["Location"])
-    assert answer.status == 403 if "/voila/files/" in path else answer.status >= 400
-    assert len(answer.text) < 10_000
-    assert "root:" not in answer.text and str(NOTEBOOKS.parent) not in answer.text
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        *(("POST", f"/api/{what}") for what in ("kernels", "sessions", "terminals", "shutdown", "contents/x.py")),
-        *(("POST", f"/api/kernels/{{kernel}}/{verb}") for verb in ("restart", "interrupt")),
-        ("DELETE", "/api/kernels/{kernel}"),
-        ("POST", "/voila/api/shutdown/{kernel}"),
-        ("PUT", "/api/contents/x.py"),
-        ("POST", "/login"),
-    ],
-)
-def test_nothing_can_be_started_ended_or_written(alone, kernel, method, path):
-    answer = alone.ask(method, path.format(kernel=kernel), b'{"name": "python3"}')
-    assert answer.status in (403, 404, 405)
-    assert alone.ask("GET", f"/api/kernels/{kernel}").status == 200
-
-
-@pytest.fixture
-def viewer(alone, kernel) -> Iterator[websocket.WebSocket]:
-    with contextlib.closing(alone.connect(kernel)) as socket:
-        # The page's own way to learn what widgets there are.
-        socket.control = uuid.uuid4().hex
-        control = {"comm_id": socket.control, "target_name": "jupyter.widget.control", "data": {}}
-        socket.send_binary(message("shell", "comm_open", control, version="1.0.0"))
-        yield socket
-
-
-def tell(viewer: websocket.WebSocket, comm: str, data: dict) -> list[tuple[str, dict]]:
-    """Send a widget's message, and return the answers."""
-    viewer.send_binary(message("shell", "comm_msg", {"comm_id": comm, "data": data}))
-    return answers(viewer)
-
-
-def states_of(viewer: websocket.WebSocket) -> dict[str, dict]:
-    ((_, content),) = tell(viewer, viewer.control, {"method": "request_states"})
-    return content["data"]["states"]
-
-
-@pytest.fixture
-def explorer(viewer) -> str:
-    """The name of its widget."""
-    (name,) = (name for name, model in states_of(viewer).items() if "can_train" in model["state"])
-    return name
-
-
-def test_the_page_can_ask_for_the_widgets_one_by_one(viewer, explorer):
-    viewer.send_binary(message("shell", "comm_info_request", {"target_name": "jupyter.widget"}))
-    ((_, content),) = answers(viewer)
-    assert explorer in content["comms"]
-    ((_, content),) = tell(viewer, explorer, {"method": "request_state"})
-    assert content["data"]["state"]["can_train"]
-    ((_, content),) = tell(viewer, explorer, {"method": "custom", "content": {"kind": "load", "run": "oracle"}})
-    assert content["data"]["content"]["name"] == "oracle"
-
-
-def test_a_viewer_runs_no_code_and_changes_no_widget(alone, kernel, viewer, explorer, tmp_path):
-    code = f"open({str(tmp_path / 'written')!r}, 'w')"
-    before = states_of(viewer)
-    widget = {"_model_module": "@jupyter-widgets/controls", "_model_module_version": "2.0.0"}
-    widget |= {"_model_name": "TextModel", "_view_name": "TextView", "_view_module": "@jupyter-widgets/controls"}
-    widget |= {"_view_module_version": "2.0.0"}
-    update = {"method": "update", "state": {"live": {"running": False}, "can_train": False, "_esm": "alert(1)"}}
-    for channel, kind, content in [
-        *((channel, "execute_request", {"code": code, "silent": False}) for channel in ("shell", "control")),
-        ("shell", "execute_request", {"code": "", "user_expressions": {"a": code}}),
-        ("shell", "inspect_request", {"code": "records", "cursor_pos": 3}),
-        ("shell", "complete_request", {"code": "rec", "cursor_pos": 3}),
-        ("shell", "history_request", {"hist_access_type": "tail", "n": 5}),
-        ("shell", "comm_open", {"comm_id": "2", "target_name": "jupyter.widget", "data": {"state": widget}}),
-        ("shell", "comm_msg", {"comm_id": explorer, "data": update}),
-        ("shell", "comm_msg", {"comm_id": explorer}),
-        ("control", "comm_msg", {"comm_id": explorer, "data": {"method": "request_state"}}),
-        ("stdin", "input_reply", {"value": code}),
-        ("control", "debug_request", {"type": "request", "seq": 1, "command": "initialize"}),
-        ("control", "create_subshell_request", {}),
-        ("control", "shutdown_request", {"restart": False}),
-        ("shell", "shutdown_request", {"restart": True}),
-    ]:
-        viewer.send_binary(message(channel, kind, content))
-        assert answers(viewer) == [], kind
-    assert states_of(viewer) == before
-    with contextlib.closing(alone.connect(kernel, protocol=None)) as older:
-        header = {"msg_id": "1", "session": "", "username": "", "msg_type": "execute_request", "version": "5.3"}
-        request = {"channel": "shell", "header": header, "parent_header": {}, "metadata": {}, "content": {"code": code}}
-        older.send(json.dumps(request))
-        assert answers(viewer) == []
-    assert not (tmp_path / "written").exists()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [{"kind": "start", "target": 10**9}, {"kind": "start", "target": True}, {"kind": "load", "run": "../x"}, 3],
-)
-def test_the_explorer_ignores_what_it_does_not_know(viewer, explorer, content):
-    assert tell(viewer, explorer, {"method": "custom", "content": content}) == []
-
-
-def test_errors_say_nothing_of_the_computer(viewer):
-    answer = tell(viewer, viewer.control, {"method": "custom"})  # fails, with a traceback
-    assert "stream" not in [kind for kind, _ in answer]
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [(2**50).to_bytes(8, "little") * 3, b"", b"x", b"\xff" * 64, message("shell", "x", {})[:-9], "{}", "["],
-    ids=["a huge count", "nothing", "a byte", "ones", "half a message", "an object", "half an object"],
-)
-def test_nonsense_does_not_stop_the_server(alone, kernel, nonsense):
-    with contextlib.closing(alone.connect(kernel)) as viewer:
-        viewer.send(nonsense) if isinstance(nonsense, str) else viewer.send_binary(nonsense)
-        assert answers(viewer) == []
-
-
-def test_large_messages_and_forms_are_refused(alone, kernel):
-    closed = (ConnectionError, websocket.WebSocketConnectionClosedException)
-    with contextlib.closing(alone.connect(kernel)) as viewer, pytest.raises(closed):
-        viewer.send_binary(bytes(100_000))
-        answers(viewer)
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        alone.ask("POST", "/login", bytes(100_000))
-
-
-def test_a_page_of_another_site_reaches_no_kernel(alone, kernel):
-    alone.connect(kernel, origin=f"http://{alone.host}").close()
-    # One that is elsewhere, and one whose name was made to point to this computer.
-    for options in ({"origin": "http://evil.example"}, {"origin": "http://evil.example", "host": "evil.example"}):
-        with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
-            alone.connect(kernel, **options)
-    assert alone.ask("GET", "/", Host="evil.example").status == 403
-    assert alone.ask("GET", f"/api/kernels/{kernel}", Host="evil.example").status == 403
-
-
-def test_the_kernel_of_another_viewer_has_to_be_known(alone, kernel):
-    with pytest.raises(websocket.WebSocketBadStatusException, match="404"):
-        alone.connect(str(uuid.uuid4()))
-    assert uuid.UUID(kernel).version == 4
-
-
-@pytest.mark.parametrize("path", ["/", "/voila/static/voila.js", "/voila/files/x.png", "/api/kernels/1-1-1-1-1", "/x"])
-def test_headers(alone, path):
-    answer = alone.ask("GET", path)
-    assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
-    assert "object-src 'none'" in answer.headers["Content-Security-Policy"]
-    assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
-    assert answer.headers["Referrer-Policy"] == "same-origin"
-    assert "Server" not in answer.headers
-    for cookie in answer.headers.get_all("Set-Cookie", []):
-        assert "SameSite=Strict" in cookie
-        # Which the page's own script sends back, to show that it is the page.
-        assert "HttpOnly" in cookie or cookie.startswith("_xsrf=")
-
-
-def test_templates_cannot_be_chosen(alone):
-    for query in ("template=../../x", "theme=../../x"):
-        assert alone.ask("GET", f"/?{query}").status in (200, 503)
-
-
-def test_there_are_no_more_viewers_than_allowed(alone, kernel):
-    with ThreadPoolExecutor(6) as pool:
-        pages = list(pool.map(lambda _: alone.ask("GET", "/"), range(6)))
-    assert {page.status for page in pages} <= {200, 503} and sum(page.status == 200 for page in pages) < MOST_VIEWERS
-    refused = next(page for page in pages if page.status == 503)
-    assert f"{MOST_VIEWERS} viewers are here already" in refused.text
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the mend is for glibc")
-def test_the_server_gives_back_what_viewers_needed(tmp_path):
-    def come_and_go(number: int) -> float:
-        """The server's own memory, in MB, when that many viewers have left."""
-        for _ in range(number):
-            page = site.ask("GET", "/")
-            secret = re.search("_xsrf=[^;]+", str(page.headers))[0]
-            form = {"Cookie": secret, "Content-Type": "application/x-www-form-urlencoded"}
-            left = site.ask("POST", f"/voila/api/shutdown/{kernel_of(page.text)}", secret.encode(), **form)
-            assert left.status == 204
-        time.sleep(7)
-        return psutil.Process(site.pid).memory_full_info().uss / 1e6
-
-    with running(log=tmp_path / "log") as site:
-        assert come_and_go(2) + 8 > come_and_go(8)  # without giving back: 15 to 18 more
-
-
-def test_a_class_needs_the_token_that_is_printed(shared):
-    assert shared.tls and len(shared.token) == 10
-    assert urlsplit(shared.address).hostname not in ("0.0.0.0", "127.0.0.1")
-    first = shared.ask("GET", "/")
-    assert first.status == 302 and first.headers["Location"].startswith("/login")
-    assert shared.ask("GET", "/?token=wrong").status == 302
-    assert shared.ask("GET", "/login?next=%2F").status == 200
-    assert "kernelId" not in first.text
-    with_token = shared.ask("GET", f"/?token={shared.token}")
-    assert with_token.status == 200
-    kernel, cookies = kernel_of(with_token.text), with_token.headers.get_all("Set-Cookie")
-    assert cookies and all({"Secure", "SameSite=Strict"} <= set(one.split("; ")) for one in cookies)
-    cookie = "; ".join(one.partition(";")[0] for one in cookies)
-
-    assert shared.ask("GET", f"/api/kernels/{kernel}").status == 403
-    assert shared.ask("GET", f"/api/kernels/{kernel}", Cookie=cookie).status == 200
-    for options in ({}, {"cookie": "username-127-0-0-1=x"}):
-        with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
-            shared.connect(kernel, **options)
-    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
-        shared.connect(kernel, cookie=cookie, origin="https://evil.example")
-    with contextlib.closing(shared.connect(kernel, cookie=cookie)) as viewer:
-        assert answers(viewer) == []
-
-
-def test_the_token_can_be_typed_but_does_not_change_the_password(shared, tmp_path):
-    form = shared.ask("GET", "/login?next=%2F")
-    cookie = form.headers["Set-Cookie"].partition(";")[0]
-    xsrf = cookie.removeprefix("_xsrf=")
-    headers = {"Cookie": cookie, "Content-Type": "application/x-www-form-urlencoded"}
-
-    def log_in(**fields: str) -> int:
-        body = "&".join(f"{name}={value}" for name, value in fields.items()).encode()
-        return shared.ask("POST", "/login?next=%2F", body, **headers).status
-
-    assert log_in(password=shared.token) == 403
-    assert log_in(password="wrong", _xsrf=xsrf) == 401
-    assert log_in(password=shared.token, new_password="mine", _xsrf=xsrf) == 302
-    assert log_in(password="mine", _xsrf=xsrf) == 401
-    assert log_in(password=shared.token, _xsrf=xsrf) == 302
-
-
-@pytest.mark.skipif(os.name == "nt", reason="ends processes the Unix way")
-def test_a_chosen_token_holds_on_this_computer_as_well(tmp_path, monkeypatch):
-    monkeypatch.setenv("JUPYTER_TOKEN", "chosen")
-    with running(log=tmp_path / "log") as site:
-        assert site.address.endswith("?token=chosen")
-        assert site.ask("GET", "/").status == 302
+        server.serve_demo(tmp_path, **{option: value})
+
+
+def test_what_is_missing_is_named(tmp_path):
+    for name in ("folder of records", "certificate", "key"):
+        options = {} if name.startswith("folder") else {name: "nowhere"}
+        with pytest.raises(FileNotFoundError, match=f"no {name} at nowhere: name the one to use"):
+            server.serve_demo(tmp_path if options else "nowhere", **options)
+    (tmp_path / "key.pem").touch()
+    with pytest.raises(ValueError, match="name the certificate that belongs to it"):
+        server.serve_demo(tmp_path, key=tmp_path / "key.pem")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fl_gan_lib.explorer.page import NUM_GREYS, describe
-from fl_gan_lib.explorer.widget import attack_explorer
+from fl_gan_lib.explorer.live import LiveAttacks
+from fl_gan_lib.explorer.page import HELD_BACK, NUM_GREYS, describe, record_of
+from fl_gan_lib.explorer.widget import attack_explorer, draw_secret
 
 
 def picture(url: str) -> np.ndarray:
@@ -19,43 +20,55 @@ def picture(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).convert("L"))
 
 
+def shown(explorer, target):
+    return explorer.first[str(target)]
+
+
 def test_all_rounds_of_a_record_are_in_one_picture_in_few_greys(record):
-    run = attack_explorer({3: record}).first
-    shown = run["targets"]["3"]
-    assert run["name"] == "attack" and shown["rounds"] == [1, 5]
+    frames = shown(attack_explorer({3: record}), 3)
+    assert frames["rounds"] == [1, 5]
     for name, images in {"fakes": record.samples, "private": record.private_samples[None]}.items():
         expected = images.transpose(0, 2, 1, 3).reshape(images.shape[0] * 28, -1)
-        shades = picture(shown[name]["png"])
+        shades = picture(frames[name])
         assert np.abs(shades.astype(int) - expected).max() <= 255 / (NUM_GREYS - 1) / 2 + 1
         assert len(np.unique(shades)) == NUM_GREYS
 
 
 def test_numbers_that_are_missing_are_none(record):
     record.metrics["accuracy"] = float("nan")
-    metrics = attack_explorer({3: record}).first["targets"]["3"]["metrics"]
+    metrics = shown(attack_explorer({3: record}), 3)["metrics"]
     assert metrics["accuracy"] == [None, None] and metrics["probe"] == [0.25, 0.75]
+
+
+def test_numbers_stand_beside_their_anchors(record):
+    held_back = replace(record, metrics=record.metrics.assign(probe=[0.1, 0.2]))
+    runs = {"attack": {3: record}, HELD_BACK: {3: held_back}}
+    anchors = dict(record_of(runs, "attack", 3)["anchors"]["probe"])
+    assert anchors == {"noise": record.anchors["noise"], "real images": 0.9, "class held back": 0.2}
+    assert "class held back" not in dict(record_of(runs, HELD_BACK, 3)["anchors"]["probe"])
+    assert "class held back" not in dict(record_of({"attack": {3: record}}, "attack", 3)["anchors"]["probe"])
 
 
 def test_other_runs_are_sent_when_they_are_asked_for(record, monkeypatch):
     record.config["kind"] = "oracle"
     explorer, sent = attack_explorer({}, beside={"oracle": {3: record}, "a defence": {3: record}}), []
     monkeypatch.setattr(explorer, "send", sent.append)
-    assert explorer.names == ["attack", "oracle", "a defence"] and explorer.first["name"] == "attack"
-    for name in ("oracle", "a defence"):
-        explorer._on_message(None, {"kind": "load", "run": name}, [])
-    run, defence = sent
-    assert run["name"] == "oracle"
-    assert run["targets"]["3"]["fakes_title"] == "The oracle's fakes, drawn with the private images"
-    assert run["targets"]["4"]["missing"].endswith("Make one with: make records DIGITS=4")
-    assert defence["targets"]["4"]["missing"].endswith("in this run. It has 3.")
+    assert explorer.index["runs"] == ["attack", "oracle", "a defence"]
+    for run, target in (("oracle", "3"), ("oracle", "4"), ("a defence", "4")):
+        explorer._on_message(None, {"kind": "load", "run": run, "target": target}, [])
+    assert [(one["kind"], one["run"], one["target"]) for one in sent[:2]] == [("record", "oracle", t) for t in "34"]
+    there, lacking, defence = (one["record"] for one in sent)
+    assert there["fakes_title"] == "The oracle's fakes, drawn with the private images"
+    assert lacking["missing"].endswith("Make one with: make records DIGITS=4")
+    assert defence["missing"].endswith("in this run. It has 3.")
 
 
 def test_digits_without_a_record_say_how_to_make_one(record):
     records = {target: replace(record, config=record.config | {"target": target}) for target in (3, 5, 7)}
-    first = attack_explorer(records).first
-    assert list(first["targets"]) == first["classes"] == list("0123456789")
-    assert all("make records DIGITS=" + digit in first["targets"][digit]["missing"] for digit in "0124689")
-    assert len(attack_explorer({}).first["targets"]) == 10
+    explorer = attack_explorer(records)
+    assert list(explorer.first) == explorer.index["classes"] == list("0123456789")
+    assert all("make records DIGITS=" + digit in explorer.first[digit]["missing"] for digit in "0124689")
+    assert len(attack_explorer({}).first) == 10
 
 
 def named(record, target, **config):
@@ -69,12 +82,12 @@ def test_classes_have_names_and_pictures_a_side(record, tmp_path):
         name: np.repeat(np.repeat(getattr(record, name), 2, -1), 2, -2)[..., :48, :48]
         for name in ("samples", "final_samples", "private_samples")
     }
-    first = attack_explorer({4: replace(named(record, 4), **large)}).first
-    assert first["classes"][4] == "s5" and len(first["targets"]) == 20
-    shown = first["targets"]["4"]
-    assert shown["side"] == 48 and picture(shown["fakes"]["png"]).shape == (2 * 48, 20 * 48)
-    assert shown["private_title"] == "The victim's private images of the class s5"
-    assert first["targets"]["0"]["missing"] == "There is no readable record of the class s1 in this run. It has s5."
+    explorer = attack_explorer({4: replace(named(record, 4), **large)})
+    assert explorer.index["classes"][4] == "s5" and explorer.index["first"] == "4" and len(explorer.first) == 20
+    frames = shown(explorer, 4)
+    assert frames["side"] == 48 and picture(frames["fakes"]).shape == (2 * 48, 20 * 48)
+    assert frames["private_title"] == "The victim's private images of the class s5"
+    assert shown(explorer, 0)["missing"] == "There is no readable record of the class s1 in this run. It has s5."
 
 
 def test_a_record_of_another_class_or_of_other_classes_is_refused(record, tmp_path):
@@ -82,7 +95,7 @@ def test_a_record_of_another_class_or_of_other_classes_is_refused(record, tmp_pa
         attack_explorer({4: record})
     explorer = attack_explorer({3: record}, beside={"people": {3: named(record, 3)}})
     with pytest.raises(ValueError, match="'people' is of other classes than the first"):
-        explorer._on_message(None, {"kind": "load", "run": "people"}, [])
+        explorer._on_message(None, {"kind": "load", "run": "people", "target": "3"}, [])
 
 
 def test_images_of_ones_own_have_no_live_attack(record, tmp_path):
@@ -105,57 +118,68 @@ def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatc
     assert "application/vnd.jupyter.widget-view+json" in widget
     html = page.data
     (data,) = re.findall(r'<script type="application/json">(.*?)</script>', html)
-    assert json.loads(data)["name"] == "attack"
+    assert json.loads(data)["index"]["runs"] == ["attack"] and json.loads(data)["records"]["3"]["rounds"] == [1, 5]
     assert not re.findall(r"(?:src|href|import)\s*[=(]?\s*[\"']https?:", html)
+
+
+class Ordered:
+    """In place of the attacks: what they were told to do."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.all: list = []
+        monkeypatch.setattr(LiveAttacks, "start", lambda _, **what: self.all.append(what) or True)
+        monkeypatch.setattr(LiveAttacks, "stop", lambda _: self.all.append("stop"))
+        monkeypatch.setattr(LiveAttacks, "prepare", lambda _: None)
+
+
+@pytest.fixture
+def ordered(monkeypatch) -> Ordered:
+    return Ordered(monkeypatch)
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        *({"kind": "start", "target": digit} for digit in (11, -1, 10**9, True, 3.0, "3", "../3", None)),
-        *({"kind": "load", "run": name} for name in ("none", "../attack", 3, ["attack"])),
-        *({"kind": "start"}, {"kind": "stop"}, {"kind": 1}, [], "start", None),
+        *({"kind": "start", "target": digit} for digit in ("11", "-1", True, 3.0, 3, "../3", "", None)),
+        *({"kind": "load", "run": name, "target": "3"} for name in ("none", "../attack", 3, ["attack"])),
+        *({"kind": "load", "run": "attack", "target": target} for target in (3, "../3", "", None)),
+        *({"kind": "start"}, {"kind": 1}, [], "start", None),
     ],
 )
-def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, monkeypatch, message):
-    monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", lambda *_, **__: pytest.fail("started"))
+def test_nonsense_from_the_browser_starts_nothing(record, tmp_path, ordered, message):
     attack_explorer({3: record}, live_folder=tmp_path)._on_message(None, message, [])
-    explorer = attack_explorer({3: record})
-    explorer._on_message(None, {"kind": "start", "target": 3}, [])
+    attack_explorer({3: record})._on_message(None, {"kind": "start", "target": "3"}, [])
+    assert not ordered.all
 
 
-def test_a_live_attack_shows_its_record_as_it_grows(record, tmp_path, monkeypatch):
-    stopped = []
-
-    def start(target, path, *, dataset, report):
-        assert (target, path, dataset) == ("3", tmp_path / "live_3.npz", "mnist-5k")
-        report({"running": True, "round": None, "rounds": 200, "message": "Preparing"})
-        record.save(path)
-        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
-        return lambda: stopped.append(True)
-
-    monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", start)
-    explorer = attack_explorer({}, live_folder=tmp_path)
-    explorer._on_message(None, {"kind": "start", "target": 3}, [])
-    assert explorer.live == {"running": True, "round": 5, "rounds": 200, "message": "Training"}
-    assert explorer.live_run["target"] == 3 and explorer.live_run["run"]["rounds"] == [1, 5]
-    explorer._on_message(None, {"kind": "start", "target": 4}, [])
-    assert explorer.live_run["target"] == 3
+def test_a_live_attack_is_started_and_stopped(tmp_path, ordered):
+    explorer = attack_explorer({}, live_folder=tmp_path / "new")
+    explorer._on_message(None, {"kind": "start", "target": "3"}, [])
     explorer._on_message(None, {"kind": "stop"}, [])
-    assert stopped == [True]
+    path = str(tmp_path / "new" / "live_3.npz")
+    assert ordered.all == [{"title": "Live attack on 3", "target": "3", "dataset": "mnist-5k", "path": path}, "stop"]
 
 
-def test_a_live_attack_that_cannot_start_or_be_read_leaves_the_explorer_usable(record, tmp_path, monkeypatch):
+def test_a_live_attack_that_cannot_start_leaves_the_explorer_usable(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise OSError("no memory for another process")
 
-    def start(target, path, *, dataset, report):
-        path.unlink(missing_ok=True)  # somebody tidies up
-        report({"running": True, "round": 5, "rounds": 200, "message": "Training", "saved": True})
-        report({"running": False, "round": 5, "rounds": 200, "message": "Stopped"})
+    explorer, sent = attack_explorer({}, live_folder=tmp_path), []
+    monkeypatch.setattr(LiveAttacks, "start", fail)
+    monkeypatch.setattr(explorer, "send", sent.append)
+    explorer._on_message(None, {"kind": "start", "target": "3"}, [])
+    assert sent == [{"kind": "news", "part": {"running": False, "message": "no memory for another process"}}]
 
-    explorer = attack_explorer({}, live_folder=tmp_path)
-    for begin, message in ((fail, "did not start: no memory for another process"), (start, "Stopped")):
-        monkeypatch.setattr("fl_gan_lib.explorer.widget.start_attack", begin)
-        explorer.start(3)
-        assert message in explorer.live["message"] and not explorer.live["running"]
+
+def test_an_attack_on_a_drawn_secret_needs_good_drawings(ordered, monkeypatch):
+    widget, sent = draw_secret(), []
+    monkeypatch.setattr(widget, "send", sent.append)
+    drawn = np.random.default_rng(0).integers(0, 256, (8, 28, 28), dtype=np.uint8)
+    for number in (7, 8):
+        packed = base64.b64encode(drawn[:number].tobytes()).decode()
+        widget._on_message(None, {"kind": "drawings", "drawings": packed}, [])
+        assert np.array_equal(widget.pictures, drawn[:number]) and packed not in str(widget.get_state())
+        widget._on_message(None, {"kind": "start"}, [])
+    assert sent[0]["part"]["message"] == "there are 7 drawings: make 8 to 20 of one symbol"
+    (what,) = ordered.all
+    assert what["drawings"] == drawn.tobytes() and len(sent) == 1
