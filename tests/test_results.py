@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fl_gan_lib.studies.defences import THIRD_DIGIT, attackers_of
+from fl_gan_lib.studies.secrets import summarise_secrets
 
 ROOT = Path(__file__).parents[1]
 README, PAGE = ROOT / "README.md", ROOT / "notebooks" / "pages" / "results.md"
@@ -219,3 +220,10 @@ def test_no_page_of_the_core_quotes_gap_closed():
         (notebook,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
         assert not re.search(r"gap[ _]closed|membership[ _]gap", notebook.read_text(encoding="utf-8")), number
     assert not [page for page in (README, DEFENCES) if "gap closed" in page.read_text(encoding="utf-8")]
+
+
+def test_each_number_on_drawn_secrets_is_that_of_the_csv():
+    summary = summarise_secrets(pd.read_csv(ROOT / "notebooks" / "runs" / "secrets.csv"))
+    heading = f"| symbol | {' | '.join(summary.columns)} |"
+    page = (ROOT / "notebooks" / "pages" / "in_class.md").read_text(encoding="utf-8")
+    assert rows_of(page, heading) == summary.to_dict("index")

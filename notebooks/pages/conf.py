@@ -15,7 +15,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from fl_gan_lib.explorer.page import SCRIPT, STYLE, standalone_page
+from fl_gan_lib.explorer import page as explorer
 from fl_gan_lib.records import load_records
 
 NOTEBOOKS = Path(__file__).parents[1]
@@ -78,9 +78,10 @@ class Explorer(SphinxDirective):
         records = load_records(runs)
         if not records:
             raise self.error(f"there are no records in {runs}: make some with `make records`")
-        for path in (SCRIPT, STYLE, *runs.glob("attack_*.npz")):
+        for path in (*explorer.HERE.glob("*.*s"), *runs.glob("attack_*.npz")):
             self.env.note_dependency(str(path))
-        return [nodes.raw("", standalone_page(records), format="html")]
+        more = '<p><a href="explorer/index.html">All recorded runs, as a page of their own</a></p>'
+        return [nodes.raw("", explorer.standalone_page(records) + more, format="html")]
 
 
 def add_colab_button(
@@ -149,8 +150,15 @@ def for_colab(notebook: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {**notebook, "cells": cells}
 
 
+def write_explorer(app: Sphinx, error: Exception | None) -> None:
+    """The page with all recorded runs, beside the site's own."""
+    if not error:
+        explorer.write_page(explorer.load_runs(NOTEBOOKS / "runs"), Path(app.outdir) / "explorer")
+
+
 def setup(app: Sphinx) -> None:
     app.add_directive("explorer", Explorer)
+    app.connect("build-finished", write_explorer)
     if REPOSITORY:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", REPOSITORY):
             raise ValueError(f"REPOSITORY is {REPOSITORY!r}: it must be owner/name, as on GitHub")
