@@ -120,7 +120,7 @@ def page(parser: ArgumentParser) -> Callable[[Namespace], object]:
 def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
     from fl_gan_lib.studies.secrets import SYMBOLS, compare_secrets, time_live
 
-    parser.add_argument("--live", action="store_true", help="take the time, with nothing beside it")
+    parser.add_argument("--live", action="store_true", help="only take the time of attacks of 100 rounds")
     _add_sweep(parser, "secrets.csv")
 
     def run(given: Namespace) -> None:
@@ -128,7 +128,7 @@ def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
         if given.live:
             time_live([*SYMBOLS][:5], seeds=seeds)
         else:
-            compare_secrets(given.csv, seeds=seeds, num_workers=given.workers)
+            compare_secrets(given.csv, seeds=seeds, rounds=given.rounds or 100, num_workers=given.workers)
 
     return run
 

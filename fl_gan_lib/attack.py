@@ -268,7 +268,7 @@ def run_attack(
     config["device"] = str(next(model.parameters()).device)
     private = torch.cat([client.dataset.images_of(train.classes[label]) for client in honest])
     recorder = Recorder(config, private, dataset=dataset, num_frames=num_frames, quick=truth("quick", quick))
-    identity = config | {"num_frames": num_frames, "quick": quick}
+    identity = config | {"num_frames": num_frames} | ({"quick": True} if quick else {})
     checkpoint = nullcontext() if path is None else Checkpoint(path, identity, model, clients, recorder)
     with checkpoint, until_interrupted(recorder):
         trained = federate(model, clients, num_rounds=rounds, seed=seed, rounds_done=recorder.rounds_done, **protocol)

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -141,11 +142,12 @@ def features_of(judges: Sequence[Judge], images: Tensor) -> Tensor:
     return torch.cat([torch.cat([judge.features(batch) for batch in batches]) for judge in judges], dim=1)
 
 
-def kept_features(judges: Sequence[Judge], taught_on: ImageDataset, images: Tensor) -> Tensor:
+def kept_features(judges: Sequence[Judge], images: Tensor) -> Tensor:
     """As `features_of`, and kept in memory: the digits are the same beside each class that somebody draws."""
-    parts, teaching = [], digest(taught_on)
+    weights = _hash([tensor for judge in judges for tensor in judge.state_dict().values()])
+    parts = []
     for batch in images.split(500):
-        key = teaching, hashlib.sha256(batch.numpy()).hexdigest()
+        key = weights, _hash([batch])
         kept = _kept.pop(key, None)
         _kept[key] = features_of(judges, batch) if kept is None else kept
         parts.append(_kept[key])
@@ -154,4 +156,11 @@ def kept_features(judges: Sequence[Judge], taught_on: ImageDataset, images: Tens
     return torch.cat(parts)
 
 
-_kept: dict[tuple[str, str], Tensor] = {}  # by digest of what the judges were taught on, and of the images
+_kept: dict[tuple[str, str], Tensor] = {}  # by hash of the judges' weights, and of the images
+
+
+def _hash(tensors: Sequence[Tensor]) -> str:
+    content = hashlib.sha256()
+    for tensor in tensors:
+        content.update(np.ascontiguousarray(tensor.numpy()))
+    return content.hexdigest()

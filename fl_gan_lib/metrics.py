@@ -241,9 +241,9 @@ def make_probe(target: str | int, dataset: Dataset) -> Probe | None:
     probe = Probe(
         target=label,
         networks=networks,
-        others=kept_features(networks, others, others.images),
+        others=kept_features(networks, others.images),
         labels=others.labels,
-        held_out=kept_features(networks, others, test.images),
+        held_out=kept_features(networks, test.images),
         is_target=test.labels == label,
     )
     anchors = {name: probe.f1(from_uint8(images)) for name, images in _anchor_samples(train, label).items()}

@@ -93,7 +93,7 @@ def test_the_probe_puts_everything_where_it_belongs(scores):
 
 def test_noise_fails_the_probe_on_every_digit():
     for digit in range(10):
-        anchors = yardsticks(digit, "mnist-5k").probe_anchors
+        anchors = yardsticks(digit, "mnist-5k").probe.anchors
         assert anchors["noise"] <= 0.1 and anchors["real images"] > 0.85
         assert anchors["another class"] < 0.6 * anchors["real images"], "the most alike are a 4 and a 9"
 
@@ -117,12 +117,12 @@ def test_tstr_is_the_median_over_the_seeds_and_the_same_again(samples, monkeypat
 def test_no_classifier_behind_the_probe_has_seen_the_class(mnist_5k, monkeypatch):
     shown = {}
 
-    def load(data, *, seed, steps):
+    def load(data, *, seed, **_):
         shown[seed] = data
         return judge.Judge().eval().requires_grad_(False)
 
     monkeypatch.setattr(metrics, "load_judge", load)
-    metrics._make_probe(*mnist_5k, 3)
+    metrics.make_probe(3, mnist_5k)
     assert set(shown) == {0, 1, 2}, "three networks, from different starts"
     assert all(len(data) == 3600 and (data.labels != 3).all() for data in shown.values())
 
@@ -152,9 +152,17 @@ def test_what_cannot_be_measured_is_not_measured(train, test, reason, monkeypatc
     samples = to_uint8(pair[1].images_of("a"))
     scores = evaluate_samples(samples, "a", dataset=pair)
     assert np.isnan([scores[name] for name in ("probe", "frechet_distance", "copy_ratio")]).all() == bool(reason)
-    assert set(real.probe_anchors) == (set() if reason else {"noise", "another class", "real images"})
+    anchors = {"noise", "another class", "real images"}
+    assert real.probe is None if reason else set(real.probe.anchors) == anchors
     if reason:
         assert np.isnan(tstr(samples, "a", dataset=pair, seeds=[0]))
+
+
+def test_features_are_kept_for_each_judge_and_for_images_in_any_layout():
+    judges = [[judge.Judge(3, 16).eval().requires_grad_(False)] for _ in range(2)]
+    images = dataset_of((300, 300)).images.transpose(2, 3)
+    for one in (*judges, *judges):
+        assert torch.equal(judge.kept_features(one, images), judge.features_of(one, images))
 
 
 def test_recognition_diversity_and_distance_put_everything_where_it_belongs(scores):

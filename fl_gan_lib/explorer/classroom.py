@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,9 @@ import segno
 from fl_gan_lib.drawn import SIDE, check_drawings
 from fl_gan_lib.explorer.live import ROUNDS_ON_DRAWINGS, LiveAttacks
 from fl_gan_lib.explorer.page import as_png
+
+# Easy to type from a blackboard: no l and 1, no o and 0.
+TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 MAX_SECRETS = 200
 MAX_NICKNAME = 20
@@ -91,14 +95,25 @@ class Classroom:
         _, drawn = self.handed_in[self._attacked]
         self._reveal(as_png(np.frombuffer(drawn, np.uint8).reshape(1, -1, SIDE, SIDE)))
 
-    def drop(self, secret: int) -> None:
-        """Forget drawings, and whatever an attack has drawn of them."""
+    def drop(self, secret: int | None = None) -> None:
+        """Forget drawings, by default those that are attacked, and whatever an attack has drawn of them.
+
+        What the attack's process has computed from them stays in its memory until the server ends.
+        """
+        secret = self._attacked if secret is None else secret
         self.handed_in.pop(secret, None)
-        if secret == self._attacked:
+        if secret is not None and secret == self._attacked:
             self._attacked = None
             self.attacks.clear()
             self._reveal(None)
         self.tell(self._secrets())
+
+    def start_over(self) -> None:
+        """Forget all drawings; whoever wants to hand in some needs a new invitation."""
+        self.handed_in.clear()
+        if self.tokens is not None:
+            self.tokens = self.tokens[0], new_token()
+        self.drop()
 
     def hand_in(self, nickname: str, drawn: bytes) -> None:
         """Keep somebody's drawings.
@@ -124,14 +139,15 @@ class Classroom:
         self.tell(self._secrets())
 
     def invite(self, address: str) -> str:
-        """The class's address as a QR code, a picture in a data URL; `address` is that of the page.
+        """In JSON: `address`, that of the page as the class needs it, and `code`, the same as a QR code (a data URL).
 
         Raises:
             Refused: other computers cannot open the page.
         """
         if self.tokens is None:
             raise Refused("Only this computer can open the page. For a class: make demo IP=0.0.0.0")
-        return segno.make(f"{address}#class={self.tokens[1]}").svg_data_uri(scale=5, light="white")
+        address = f"{address}#class={self.tokens[1]}"
+        return json.dumps({"address": address, "code": segno.make(address).svg_data_uri(scale=5, light="white")})
 
     def _reveal(self, drawings: str | bool | None) -> None:
         self._revealed = drawings
@@ -140,3 +156,7 @@ class Classroom:
     def _secrets(self) -> dict[str, Any]:
         known = ((number, nickname, len(drawn) // SIDE**2) for number, (nickname, drawn) in self.handed_in.items())
         return {"secrets": [{"id": number, "nickname": name, "number": count} for number, name, count in known]}
+
+
+def new_token(length: int = 6) -> str:
+    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(length))

@@ -1,12 +1,12 @@
 // A live attack, as it grows: what all viewers of a page see, or a notebook alone.
 
-// `controls`: null for those who only look, or {start, stop}. Returns how to show an attack, and its news:
+// `controls`: null for those who only look, or {start, stop}; `start` is null where there is nothing to choose. Returns how to show an attack, and its news:
 // `attack`: {title, rounds, round, running, message, private, frames}; `news`: the same names, what has changed, and
 // perhaps one new `frame`: {round, png, side, probe, sentence}.
 function mountLive(el, controls) {
   const root = add(el, "div", { class: "fl-gan fl-gan-live" });
   const row = add(root, "div", { class: "fl-gan-row" });
-  const start = controls && button(row, "", controls.start);
+  const start = controls?.start && button(row, "", controls.start);
   const stop = controls && button(row, "■ Stop", controls.stop);
   const bar = add(row, "progress", { "aria-label": "progress of the live attack" });
   const status = add(row, "output", { "aria-live": "off" });
@@ -29,11 +29,8 @@ function mountLive(el, controls) {
 
   const show = () => {
     const { frames, rounds, round, running, message, title } = attack;
-    if (controls) {
-      start.textContent = label;
-      start.disabled = running;
-      stop.disabled = !running;
-    }
+    if (start) Object.assign(start, { textContent: label, disabled: running });
+    if (stop) stop.disabled = !running;
     bar.hidden = !running;
     bar.max = rounds || 1;
     if (round) bar.value = round;
@@ -66,6 +63,7 @@ function mountLive(el, controls) {
     await Promise.all(pictures.map(async (one) => (one.picture = await decoded(one.png).catch(unreadable))));
     if (rest.private) rest.privateImages = await decoded(rest.private).catch(unreadable);
     if (frames) {
+      time.pause();
       attack = { ...rest, frames: frames.filter((one) => one.picture) };
       follow = true;
     } else Object.assign(attack, rest);

@@ -101,7 +101,7 @@ class LiveAttacks:
             self._process.kill()
             self._process.wait()
 
-    # What follows is called with the lock.
+    # `_open` to `_tell` are called with the lock.
 
     def _open(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -167,8 +167,8 @@ def run_attacks() -> None:
 
     def stop() -> None:
         nonlocal wanted
-        wanted = None
-        if busy.is_set():
+        ordered, wanted = wanted, None
+        if ordered is not None and busy.is_set():  # a second interrupt would end the process
             _thread.interrupt_main()
 
     def listen() -> None:
@@ -188,10 +188,12 @@ def run_attacks() -> None:
         if order.pop("do") == "prepare":
             _prepare()
             continue
-        busy.set()
         number = order.pop("number")
         say = partial(_say, number)
         try:
+            import fl_gan_lib.attack  # noqa: F401 - before it can be interrupted: torch cannot be imported twice
+
+            busy.set()
             if number != wanted:
                 raise KeyboardInterrupt
             _run(say, **order)

@@ -62,7 +62,9 @@ function mountClass() {
     teaches = anybody_teaches || tokens.has("teacher");
     if (live) return;
     const target = () => explorer.target();
-    const controls = { start: () => teach({ do: "start", target: target() }), stop: () => teach({ do: "stop" }) };
+    const digits = window.flGanIndex.classes.join("") === "0123456789"; // the server attacks those of mnist-5k
+    const start = digits ? () => teach({ do: "start", target: target() }) : null;
+    const controls = { start, stop: () => teach({ do: "stop" }) };
     live = mountLive(byId("live"), teaches ? controls : null);
     const offer = () => live.offer(`Start a live attack on ${window.flGanIndex.classes[target()]}`);
     byId("explorer").addEventListener("change", offer);
@@ -88,21 +90,31 @@ function mountClass() {
   const saveButton = button(byId("reveal-row"), "Save both pictures", () =>
     save([byId("revealed-drawings"), ...byId("live").querySelectorAll("canvas:not([hidden])")]),
   );
+  const dropButton = button(byId("reveal-row"), "Drop this secret", () => teach({ do: "drop" }));
   // `png`: the drawings; false, if they can be revealed; null, if there are none.
   const reveal = async (png) => {
     revealButton.hidden = !teaches || png !== false;
     byId("revealed").hidden = !png;
     saveButton.hidden = !teaches || !png;
+    dropButton.hidden = !teaches || png === null;
     if (png) draw(byId("revealed-drawings"), await decoded(png), SIDE, 0, "the drawings that nobody but their owner had seen");
   };
 
-  const code = byId("invite");
-  code.addEventListener("click", () => (code.hidden = true));
+  const invitation = byId("invite");
+  invitation.addEventListener("click", () => (invitation.hidden = true));
   button(byId("invite-row"), "Invite the class", async () => {
     const { ok, text } = await post("teach", { do: "invite", address: location.origin + location.pathname });
-    if (ok) code.src = text;
-    else words.textContent = text;
-    code.hidden = !ok;
+    if (ok) {
+      const { address, code } = JSON.parse(text);
+      invitation.querySelector("img").src = code;
+      invitation.querySelector("figcaption").textContent = `${address} (click to hide it)`;
+    } else words.textContent = text;
+    invitation.hidden = !ok;
+  });
+
+  button(byId("invite-row"), "Start over", () => {
+    invitation.hidden = true; // it holds no longer
+    teach({ do: "start over" });
   });
 
   button(byId("to-hand-in"), "Draw your secret", () => byId("hand-in").scrollIntoView());

@@ -15,12 +15,12 @@ import ipaddress
 import json
 import os
 import re
-import secrets
 import socket
 import ssl
 import threading
 import time
 import webbrowser
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -33,7 +33,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
 from fl_gan_lib.arguments import whole_number
-from fl_gan_lib.explorer.classroom import Classroom, Refused
+from fl_gan_lib.explorer.classroom import Classroom, Refused, new_token
 from fl_gan_lib.explorer.page import Runs, load_runs, page_files
 
 HEADERS = {
@@ -42,12 +42,10 @@ HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",  # or a page of another site could load the records
     "Cache-Control": "no-cache",  # asks each time whether the file has changed
 }
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-
-# Easy to type from a blackboard: no l and 1, no o and 0.
-TOKEN_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"
 
 MAX_BYTES = 64_000  # of what a page sends; twenty drawings are 21,000
 FEW_SOCKETS = os.name == "nt"  # Windows waits for 512 at most, and an error in that ends the server
@@ -104,7 +102,7 @@ def serve_demo(
     address = f"{'https' if tls else 'http'}://{_host(ip)}:{sockets[0].getsockname()[1]}{base_url}"
     given = os.environ.get("JUPYTER_TOKEN")
     alone = is_this_computer(ip) and base_url == "/" and not given
-    tokens = None if alone else (given or new_token(10), new_token(6))
+    tokens = None if alone else (given or new_token(10), new_token())
     teacher = address if alone else f"{address}#teacher={quote(tokens[0], safe='')}"
 
     async def serve() -> None:
@@ -133,7 +131,13 @@ def make_server(
     """All that can be asked for: the files of the page, the events, and two routes to post to."""
     paths = {"events": Events, "teach": Teach, "hand-in": HandIn, "(.*)": PageFile}
     routes = [(f"{re.escape(base_url)}{path}", handler) for path, handler in paths.items()]
-    settings = {"classroom": classroom, "file": _files_of(runs), "budgets": {}, "log_function": lambda _: None}
+    settings = {
+        "classroom": classroom,
+        "file": _files_of(runs),
+        "budgets": {},
+        "streams": Counter(),
+        "log_function": lambda _: None,
+    }
     app = Application([*routes, (".*", Handler)], **settings)
     return HTTPServer(
         app,
@@ -234,12 +238,13 @@ class Events(Handler):
     unsent = 0
 
     async def get(self) -> None:
-        viewers = self.classroom.viewers
-        if len(viewers) >= MAX_STREAMS:
+        viewers, streams, address = self.classroom.viewers, self.settings["streams"], self.request.remote_ip
+        if len(viewers) >= MAX_STREAMS or streams[address] >= MAX_STREAMS // 2:
             raise HTTPError(503)
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("X-Accel-Buffering", "no")  # a proxy must not keep events back
         viewers.add(self.tell)
+        streams[address] += 1
         self.tell(json.dumps(self.classroom.snapshot()))
         with suppress(asyncio.CancelledError):  # the server ends
             while self.tell in viewers:
@@ -260,7 +265,9 @@ class Events(Handler):
             self.flush()
 
     def on_connection_close(self) -> None:
-        self.classroom.viewers.discard(self.tell)
+        if self.tell in self.classroom.viewers:
+            self.classroom.viewers.discard(self.tell)
+            self.settings["streams"] -= Counter([self.request.remote_ip])  # and forgets who has none left
 
 
 class Post(Handler):
@@ -300,6 +307,10 @@ class Teach(Post):
                 return self.classroom.reveal()
             case {"do": "drop", "secret": int(secret)}:
                 return self.classroom.drop(secret)
+            case {"do": "drop"} if len(message) == 1:
+                return self.classroom.drop()
+            case {"do": "start over"}:
+                return self.classroom.start_over()
             case {"do": "invite", "address": str(address)}:
                 return self.classroom.invite(address)
         raise ValueError("not what a teacher can do")
@@ -354,7 +365,3 @@ def _host(ip: str) -> str:
                 probe.connect(("192.0.2.1", 9))  # sends nothing
                 ip = probe.getsockname()[0]
     return f"[{quote(ip, safe=':')}]" if ":" in ip else quote(ip)
-
-
-def new_token(length: int) -> str:
-    return "".join(secrets.choice(TOKEN_LETTERS) for _ in range(length))

@@ -43,7 +43,7 @@ def attack_explorer(
         copy without the other runs and the live mode in the output, for pages that have no kernel.
 
     Raises:
-        ValueError: a record is under another number than that of its class, or the runs are of different classes.
+        ValueError: a record of the first run is under another number than that of its class.
     """
     return Explorer({"attack": records, **(beside or {})}, live_folder)
 
@@ -74,9 +74,10 @@ class _Live(anywidget.AnyWidget):
         self.attacks = LiveAttacks(self.tell)
         super().__init__(**traits)
         self.on_msg(self._on_message)
-        if before := _attacks.pop(type(self), None):
-            before.close()
-        _attacks[type(self)] = self.attacks
+        if self.can_train:
+            if before := _attacks.pop(type(self), None):
+                before.close()
+            _attacks[type(self)] = self.attacks
 
     def tell(self, news: News) -> None:
         """Send it to all views."""
@@ -123,7 +124,11 @@ class Explorer(_Live):
     def _on_message(self, widget: Any, message: Any, buffers: Any) -> None:
         match message:
             case {"kind": "load", "run": str(run), "target": str(target)} if run in self._runs and target.isdecimal():
-                self.send(message | {"kind": "record", "record": record_of(self._runs, run, int(target))})
+                try:
+                    record = record_of(self._runs, run, int(target))
+                except ValueError as error:
+                    record = {"missing": str(error)}
+                self.send(message | {"kind": "record", "record": record})
             case _:
                 super()._on_message(widget, message, buffers)
 

@@ -127,9 +127,15 @@ SETTINGS: dict[str, Job] = {
 }
 
 
-def compare_secrets(path: str | Path, *, seeds: Sequence[int] = (0, 1), num_workers: int | None = None) -> pd.DataFrame:
+def compare_secrets(
+    path: str | Path,
+    *,
+    seeds: Sequence[int] = (0, 1),
+    rounds: int = ROUNDS_ON_DRAWINGS,
+    num_workers: int | None = None,
+) -> pd.DataFrame:
     """All settings, as csv; beside it the pictures of the first seed: ten drawings, and ten fakes of four rounds."""
-    jobs = {(name, seed): partial(job, seed) for name, job in SETTINGS.items() for seed in seeds}
+    jobs = {(name, seed): partial(job, seed, rounds=rounds) for name, job in SETTINGS.items() for seed in seeds}
     pictures = {name: (name, seeds[0]) for name in SETTINGS}
     return sweep(jobs, ("secret", "seed"), path, num_workers=num_workers, pictures=pictures)
 

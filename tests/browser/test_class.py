@@ -80,6 +80,7 @@ def test_a_drawn_secret_from_the_pad_to_reveal(browser: Browser, project: Path) 
         assert "#" not in teacher.url, "all who see the projector would have the token"
         teacher.get_by_role("button", name="Invite the class").click()
         expect(teacher.get_by_role("img", name="as a QR code")).to_be_visible()
+        expect(teacher.get_by_text(class_address)).to_be_visible()
         expect(student.get_by_role("button", name="Invite the class")).to_be_hidden()
         teacher.get_by_role("button", name="Attack Ada").click()
         live = "Live attack on the secret of Ada"
@@ -104,7 +105,7 @@ def test_a_drawn_secret_from_the_pad_to_reveal(browser: Browser, project: Path) 
         width, height = Image.open(saving.value.path()).size
         assert width > 500 and height > 300
         student.screenshot(path="out/browser/secret.png")
-        teacher.get_by_role("button", name="Drop").click()
+        teacher.get_by_role("button", name="Drop this secret").click()
         for viewer in (teacher, student, late):
             expect(viewer.locator("#revealed")).to_be_hidden()
             expect(viewer.get_by_role("heading", name=live)).to_be_hidden()

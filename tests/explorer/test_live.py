@@ -78,7 +78,7 @@ def test_it_stops_when_it_is_told_and_can_start_again(attacks, news):
     assert not attacks.state["frames"] and not attacks.state["running"]
 
 
-def test_an_attack_on_drawings_shows_none_of_them_and_writes_nothing(attacks, news, tmp_path, monkeypatch):
+def test_an_attack_on_drawings_shows_none_of_them_and_writes_nothing(attacks, news):
     drawn = np.random.default_rng(0).integers(0, 256, (8, 28, 28), dtype=np.uint8)
     cache = os.path.expanduser("~/.cache/fl_gan_lib")
     before = set(os.listdir(cache)) if os.path.isdir(cache) else set()

@@ -196,7 +196,7 @@ def test_no_byte_of_a_drawing_is_seen_before_it_is_revealed(shared):
     assert shared.post("/teach", {"do": "reveal"}, TEACHER).status == 200
     assert viewer.until(lambda event: event.get("revealed"))["revealed"] == picture
     shared.attacks.draw(1)
-    assert shared.post("/teach", {"do": "drop", "secret": 1}, TEACHER).status == 200
+    assert shared.post("/teach", {"do": "drop"}, TEACHER).status == 200
     gone = Stream(shared).hello()
     assert not gone["secrets"] and gone["revealed"] is None and not gone["news"]["frames"]
     assert shared.post("/teach", {"do": "start", "secret": 1}, TEACHER).text == "These drawings were dropped."
@@ -243,7 +243,7 @@ def test_what_is_wrong_with_drawings_is_said_at_once(shared, message, words):
         *(b"", b"{", b"[]", b"3", b'{"do": "start"}', b'{"do": "start", "target": "11"}', b"[" * 50_000),
         *(b'{"do": "start", "target": 3}', b'{"do": "start", "secret": "1"}', b'{"do": ["stop"]}', b"\xff\xfe"),
         *(b'{"nickname": "A", "drawings": "%b"}' % drawn for drawn in (b"x", b"AAAA")),
-        b'{"nickname": 3, "drawings": ""}',
+        *(b'{"nickname": 3, "drawings": ""}', b'{"do": "drop", "secret": "1"}'),
     ],
 )
 def test_nonsense_is_refused_and_stops_nothing(alone, body):
@@ -262,11 +262,37 @@ def test_too_much_is_refused(alone):
 
 def test_the_class_is_invited_with_a_code_and_only_by_the_teacher(shared, alone):
     invite = {"do": "invite", "address": "http://192.0.2.1:8866/"}
-    assert shared.post("/teach", invite, TEACHER).text == segno.make(
-        f"http://192.0.2.1:8866/#class={CLASS}"
-    ).svg_data_uri(scale=5, light="white")
+    invitation = json.loads(shared.post("/teach", invite, TEACHER).text)
+    assert invitation["address"] == f"http://192.0.2.1:8866/#class={CLASS}"
+    assert invitation["code"] == segno.make(invitation["address"]).svg_data_uri(scale=5, light="white")
     assert shared.post("/teach", invite, CLASS).status == 403
     assert "make demo IP=0.0.0.0" in alone.post("/teach", invite).text
+
+
+def test_the_teacher_starts_over_and_the_class_needs_a_new_invitation(shared):
+    for nickname in ("Ada", "Bob"):
+        shared.hand_in(nickname, secret())
+    assert shared.post("/teach", {"do": "start over"}, CLASS).status == 403
+    shared.post("/teach", {"do": "start", "secret": 2}, TEACHER)
+    assert shared.post("/teach", {"do": "start over"}, TEACHER).status == 200
+    assert not Stream(shared).hello()["secrets"] and not shared.attacks.state["running"]
+    assert shared.hand_in("Ada", secret()).status == 403
+    invitation = shared.post("/teach", {"do": "invite", "address": "http://x/"}, TEACHER).text
+    assert shared.hand_in("Ada", secret(), json.loads(invitation)["address"].partition("=")[2]).status == 200
+
+
+def test_one_address_cannot_take_all_the_room(shared, monkeypatch):
+    monkeypatch.setattr(server, "MAX_STREAMS", 4)
+    first, second = Stream(shared), Stream(shared)
+    assert [one.answer.status for one in (first, second, Stream(shared))] == [200, 200, 503]
+    first.answer.close()
+    time.sleep(0.5)
+    assert Stream(shared).answer.status == 200
+
+
+def test_dropping_nothing_leaves_an_attack_on_a_digit_alone(shared):
+    shared.post("/teach", {"do": "start", "target": "3"}, TEACHER)
+    assert shared.post("/teach", {"do": "drop"}, TEACHER).status == 200 and shared.attacks.state["running"]
 
 
 def test_a_viewer_who_has_gone_before_the_answer_is_no_viewer(shared):
