@@ -163,8 +163,8 @@ def test_text_in_the_colours_of_the_roles_can_be_read_on_white():
         luminance = sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), light, strict=True))
         assert 1.05 / (luminance + 0.05) >= 4.5, colour  # WCAG 2.2, success criterion 1.4.3
     style = STYLE.read_text("utf-8").lower()
-    assert f"first h3 {{ color: {palette.ATTACKER.lower()}" in style, "the explorer shows the attack first"
-    assert f"second h3 {{ color: {palette.BASELINE.lower()}" in style
+    assert f"--first: {palette.ATTACKER.lower()};" in style, "the explorer shows the attack first"
+    assert f"--second: {palette.BASELINE.lower()};" in style
 
 
 def test_a_star_marks_what_nothing_dominates():
