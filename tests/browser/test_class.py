@@ -121,9 +121,7 @@ def pad(page, demo) -> Page:
 
 
 def test_drawings_are_centred_and_scaled_as_digits_are(pad):
-    box = pad.get_by_label("pad to draw on").bounding_box()
     for corner, size in ((10, 60), (150, 120), (120, 20)):
-        x, y = box["x"] + corner, box["y"] + corner
         pad.get_by_label("pad to draw on").scroll_into_view_if_needed()
         box = pad.get_by_label("pad to draw on").bounding_box()
         x, y = box["x"] + corner, box["y"] + corner
