@@ -118,6 +118,7 @@ def page(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
 @command("the attack on drawn symbols, as csv; or how long it takes as a demo runs it")
 def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.explorer.live import ROUNDS_ON_DRAWINGS
     from fl_gan_lib.studies.secrets import SYMBOLS, compare_secrets, time_live
 
     parser.add_argument("--live", action="store_true", help="only take the time of attacks of 100 rounds")
@@ -128,7 +129,8 @@ def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
         if given.live:
             time_live([*SYMBOLS][:5], seeds=seeds)
         else:
-            compare_secrets(given.csv, seeds=seeds, rounds=given.rounds or 100, num_workers=given.workers)
+            rounds = ROUNDS_ON_DRAWINGS if given.rounds is None else given.rounds
+            compare_secrets(given.csv, seeds=seeds, rounds=rounds, num_workers=given.workers)
 
     return run
 
