@@ -109,11 +109,11 @@ def demo(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
 @command("write the page with the explorer into a folder, for any web server")
 def page(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.explorer.page import load_runs, write_page
+    from fl_gan_lib.explorer.page import load_people, load_runs, write_page
 
     parser.add_argument("folder", type=Path, nargs="?", default=RECORDS, help="of records")
     parser.add_argument("--out", type=Path, default=Path("out/page"))
-    return lambda given: print(write_page(load_runs(given.folder), given.out))
+    return lambda given: print(write_page(load_runs(given.folder), given.out, people=load_people(given.folder)))
 
 
 @command("the attack on drawn symbols, as csv; or how long it takes as a demo runs it")
@@ -206,6 +206,17 @@ def defences(parser: ArgumentParser) -> Callable[[Namespace], object]:
             compare(SETTINGS, "defence", names, recorded=RECORDED, more=more, **options)
 
     return run
+
+
+@command("the attack on people, and what notebook 08 compares it with, as csv; and records")
+def faces(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.studies.faces import SETTINGS, compare_people
+
+    parser.add_argument("--settings", nargs="+", metavar="NAME", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--rounds", type=int, help="of every run, for a quick look")
+    parser.add_argument("--csv", type=Path, default=RECORDS / "faces.csv")
+    parser.add_argument("--workers", type=int, help="processes; by default one a CPU core; 1 is this one alone")
+    return lambda given: compare_people(given.csv, names=given.settings, rounds=given.rounds, num_workers=given.workers)
 
 
 @command("gradient inversion of single updates, as csv")

@@ -2,6 +2,7 @@
 // anything; it is fetched when it is first chosen.
 
 const CHARTS = [
+  ["identified", "named as the person", 1.05],
   ["probe", "probe", 1.05],
   ["recognition", "recognition", 1.05],
   ["diversity", "diversity", 1.3],
@@ -9,16 +10,17 @@ const CHARTS = [
 ];
 const MOST_BUTTONS = 12; // a list where there are more classes
 
-// `index`: {classes, runs, first}: the names of classes and of runs, and the class to show first, by its number.
+// `index`: {classes, offered, runs, first}: the names of classes and of runs, the classes to choose from, and the one to
+// show first, by their numbers.
 // `fetchRecord(run, target)`: a promise of a record, or of a word on why there is none: {missing}.
 function mountExplorer(el, index, fetchRecord) {
-  const { classes, runs } = index;
+  const { classes, offered, runs } = index;
   const state = { target: index.first, run: runs[0], beside: "", place: Infinity, round: Infinity };
   const records = new Map(); // by run and target
 
   const root = add(el, "div", { class: "fl-gan" });
   const choice = add(root, "div", { class: "fl-gan-row" });
-  const showTarget = picker(choice, classes, (target) => change({ target }));
+  const showTarget = picker(choice, classes, offered, (target) => change({ target }));
   const run = select(choice, "run", (name) => change({ run: name }));
   const beside = select(choice, "beside it", (name) => change({ beside: name }));
   const time = timeline(root, (place) => change({ place }));
@@ -124,26 +126,28 @@ function charts(parent) {
       const series = sides.map((side) => ({ side, rounds: records[side].rounds, values: records[side].metrics[column] }));
       return drawChart(parent, name, highest, series, records[sides[0]].anchors[column] ?? []);
     };
+    const measured = ([column]) => sides.every((side) => records[side].metrics[column]);
     if (records.some((record, side) => record !== drawn[side])) {
       parent.replaceChildren();
-      [drawn, moves] = [records, sides.length ? CHARTS.map(chart) : []];
+      [drawn, moves] = [records, sides.length ? CHARTS.filter(measured).map(chart) : []];
     }
     moves.forEach((move) => move(sides.map((side) => places[side])));
   };
 }
 
 // Which class the attacker lacks: a button for each, or a list where they are many. Returns how to show another choice.
-function picker(parent, classes, onChange) {
+function picker(parent, classes, offered, onChange) {
   const legend = "the attacker lacks";
-  if (classes.length > MOST_BUTTONS) {
+  if (offered.length > MOST_BUTTONS) {
     const list = select(parent, legend, onChange);
-    classes.forEach((name, target) => add(list, "option", { value: target }, name));
+    offered.forEach((target) => add(list, "option", { value: target }, classes[target]));
     return (target) => (list.value = target);
   }
   const group = `fl-gan-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
   const buttons = add(parent, "fieldset");
   add(buttons, "legend", {}, legend);
-  const radios = classes.map((name, target) => {
+  const radios = offered.map((target) => {
+    const name = classes[target];
     const label = add(buttons, "label");
     const radio = add(label, "input", { type: "radio", name: group, value: target, "aria-label": `class ${name}` });
     radio.addEventListener("change", () => onChange(radio.value));

@@ -15,6 +15,10 @@ function fetchRecord(run, target) {
 }
 
 const byId = (id) => document.getElementById(id);
+const { other } = window.flGanIndex;
+const [address, words] = other === "people" ? ["people/index.html", "Attacks on people"] : ["../index.html", "Attacks on digits"];
+if (other) add(byId("other"), "a", { href: address }, words);
+byId("no-server").hidden = other === "digits"; // symbols are drawn beside the digits
 const explorer = mountExplorer(byId("explorer"), window.flGanIndex, fetchRecord);
 if (document.querySelector("meta[name=fl-gan-server]")) mountClass();
 

@@ -23,6 +23,10 @@ from fl_gan_lib.records import AttackRecord, check_keys, load_all_records
 # Enough for small pictures and for large ones; the size of a page matters on a classroom's Wi-Fi.
 NUM_GREYS, NUM_GREYS_LARGE = 8, 16
 
+FEW_CLASSES = 12  # where there are more, those without a record are not offered
+
+PEOPLE = "faces"  # the folder, within one of records, that has those of notebook 08
+
 MADE_BY_MAKE_RECORDS = ("attack", "without injection", "oracle", "class held back 200 rounds")
 
 # What nobody taught the class is an anchor of the attack's own numbers.
@@ -57,25 +61,49 @@ def load_runs(folder: str | Path) -> Runs:
     return first | runs
 
 
-def page_files(runs: Runs) -> dict[str, Callable[[], bytes]]:
+def load_people(folder: str | Path) -> Runs | None:
+    """Those on people that lie beside the runs of a folder of records; None where there are none."""
+    folder = Path(folder).expanduser() / PEOPLE
+    return load_runs(folder) if folder.is_dir() else None
+
+
+def page_files(runs: Runs, people: Runs | None = None) -> dict[str, Callable[[], bytes]]:
     """The explorer as a page of its own: by name, what makes the contents of each file.
 
     It can be opened from a folder, and served by any web server from any address. The records are files of their own,
     which the page fetches when they are chosen.
 
+    Args:
+        runs: that the page shows.
+        people: those of a second page, to which the first one leads.
+
     Raises:
         ValueError: as for `index_of`; a maker raises one as `record_of` does.
     """
-    index = index_of(runs)
     makers = {
-        "index.html": (HERE / "index.html").read_bytes,
         "page.css": STYLE.read_bytes,
         "page.js": lambda: f"(() => {{\n{script('parts', 'explorer', 'live', 'pad', 'page')}}})();\n".encode(),
-        "index.js": lambda: f"window.flGanIndex = {json.dumps(index)};\n".encode(),
     }
-    for run, target in product(runs, range(len(index["classes"]))):
-        makers[f"runs/{run.replace(' ', '_')}/{target}.js"] = partial(_record_file, runs, run, target)
+    pages = {"": runs} | ({"people/": people} if people else {})
+    for place, shown in pages.items():
+        index = index_of(shown) | ({"other": "people" if shown is runs else "digits"} if people else {})
+        makers[f"{place}index.html"] = partial(_html, up="../" if place else "")
+        makers[f"{place}index.js"] = partial(_index_file, index)
+        for run, target in product(shown, range(len(index["classes"]))):
+            makers[f"{place}runs/{run.replace(' ', '_')}/{target}.js"] = partial(_record_file, shown, run, target)
     return makers
+
+
+def _html(*, up: str) -> bytes:
+    """The page; `up` is where its style and its script are."""
+    html = (HERE / "index.html").read_bytes()
+    for name in (b"page.css", b"page.js"):
+        html = html.replace(b'"%s"' % name, b'"%s%s"' % (up.encode(), name))
+    return html
+
+
+def _index_file(index: Mapping[str, Any]) -> bytes:
+    return f"window.flGanIndex = {json.dumps(index)};\n".encode()
 
 
 def _record_file(runs: Runs, run: str, target: int) -> bytes:
@@ -83,10 +111,10 @@ def _record_file(runs: Runs, run: str, target: int) -> bytes:
     return f"flGanRecord(...{arguments});\n".encode()
 
 
-def write_page(runs: Runs, folder: str | Path) -> Path:
-    """Write the page into a folder, and return the file to open."""
+def write_page(runs: Runs, folder: str | Path, *, people: Runs | None = None) -> Path:
+    """Write the page into a folder, and return the file to open; arguments as for `page_files`."""
     folder = Path(folder).expanduser()
-    for name, make in page_files(runs).items():
+    for name, make in page_files(runs, people).items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, make())
@@ -122,7 +150,9 @@ setTimeout(() => {{
 
 
 def index_of(runs: Runs) -> dict[str, Any]:
-    """The names of classes and of runs, and the class to show first.
+    """The names of classes and of runs, the classes to choose from, and the one to show first.
+
+    Where there are more than twelve classes, those without a record in the first run are not offered.
 
     Raises:
         ValueError: the first run has a record under another number than that of its class.
@@ -131,7 +161,8 @@ def index_of(runs: Runs) -> dict[str, Any]:
     check_keys(first)
     classes = next((record.classes for record in first.values()), DIGITS)
     shown = 3 if classes == DIGITS and 3 in first else next(iter(sorted(first)), 0)
-    return {"classes": list(classes), "runs": list(runs), "first": str(shown)}
+    offered = range(len(classes)) if len(classes) <= FEW_CLASSES else sorted(first)
+    return {"classes": list(classes), "offered": list(offered), "runs": list(runs), "first": str(shown)}
 
 
 def record_of(runs: Runs, run: str, target: int, *, num_fakes: int = 20) -> dict[str, Any]:
@@ -156,6 +187,9 @@ def record_of(runs: Runs, run: str, target: int, *, num_fakes: int = 20) -> dict
 
 def anchors_of(record: AttackRecord, held_back: AttackRecord | None = None) -> dict[str, list[tuple[str, float]]]:
     """By column of the metrics, what its values are to be read beside: names and levels."""
+    if "identified" in record.metrics:
+        chance = round(1 / len(record.classes), 4)
+        return {"identified": [("chance", chance)], "diversity": [("real images", 1.0)]}
     probe = {name: record.anchors[name] for name in ("noise", "real images") if name in record.anchors}
     if held_back is not None:
         probe["class held back"] = float(held_back.metrics["probe"].iloc[-1])
@@ -165,7 +199,8 @@ def anchors_of(record: AttackRecord, held_back: AttackRecord | None = None) -> d
 
 def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
     """A record for the browser: all its rounds in one picture each of private images and of fakes, and its numbers."""
-    numbers = record.metrics[["probe", "recognition", "diversity", "accuracy"]].round(4)
+    leading = "identified" if "identified" in record.metrics else "probe"
+    numbers = record.metrics[[leading, "recognition", "diversity", "accuracy"]].round(4)
     owner = "attacker's" if record.config["kind"] == "attack" else "oracle's"
     known = "drawn without a single image of it" if owner == "attacker's" else "drawn with the private images"
     return {
@@ -184,8 +219,13 @@ def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
 
 
 def describe(record: AttackRecord, frame: int) -> str:
-    """A sentence or two about a recorded round: what the judge and the probe make of the fakes."""
+    """A sentence or two about a recorded round: what the judge and the probe make of the fakes, or an identifier."""
     row = record.metrics.iloc[frame]
+    if "identified" in row:
+        return (
+            f"Round {record.rounds[frame]}. A network that has learned from other photographs names "
+            f"{record.target_name} for {row['identified']:.0%} of the fakes (by chance: {1 / len(record.classes):.1%})."
+        )
     number = len(record.final_samples)
     judged = "."
     if not math.isnan(row["recognition"]):

@@ -34,7 +34,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from fl_gan_lib.arguments import whole_number
 from fl_gan_lib.explorer.classroom import Classroom, Refused, new_token
-from fl_gan_lib.explorer.page import Runs, load_runs, page_files
+from fl_gan_lib.explorer.page import Runs, load_people, load_runs, page_files
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
@@ -107,7 +107,8 @@ def serve_demo(
 
     async def serve() -> None:
         classroom = Classroom(tokens)
-        make_server(load_runs(folder), classroom, base_url=base_url, tls=tls).add_sockets(sockets)
+        options = {"people": load_people(folder), "base_url": base_url, "tls": tls}
+        make_server(load_runs(folder), classroom, **options).add_sockets(sockets)
         print(f"The page is at {teacher}", flush=True)
         if tokens:
             print(f"The class opens {address}#class={tokens[1]}", flush=True)
@@ -126,14 +127,19 @@ def serve_demo(
 
 
 def make_server(
-    runs: Runs, classroom: Classroom, *, base_url: str = "/", tls: ssl.SSLContext | None = None
+    runs: Runs,
+    classroom: Classroom,
+    *,
+    people: Runs | None = None,
+    base_url: str = "/",
+    tls: ssl.SSLContext | None = None,
 ) -> HTTPServer:
     """All that can be asked for: the files of the page, the events, and two routes to post to."""
     paths = {"events": Events, "teach": Teach, "hand-in": HandIn, "(.*)": PageFile}
     routes = [(f"{re.escape(base_url)}{path}", handler) for path, handler in paths.items()]
     settings = {
         "classroom": classroom,
-        "file": _files_of(runs),
+        "file": _files_of(runs, people),
         "budgets": {},
         "streams": Counter(),
         "log_function": lambda _: None,
@@ -149,9 +155,9 @@ def make_server(
     )
 
 
-def _files_of(runs: Runs) -> Callable[[str], tuple[bytes, bytes]]:
+def _files_of(runs: Runs, people: Runs | None) -> Callable[[str], tuple[bytes, bytes]]:
     """By its name, a file of the page, made when it is first asked for: plain and compressed."""
-    makers = page_files(runs)
+    makers = page_files(runs, people)
 
     @cache
     def file(name: str) -> tuple[bytes, bytes]:

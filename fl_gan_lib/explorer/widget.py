@@ -27,8 +27,8 @@ def attack_explorer(
 ) -> Explorer:
     """Pick a class and slide through the rounds of its recorded attack.
 
-    Classes of which there is no record stay in the picker, and say so. Up to twelve classes are buttons, more are a
-    list.
+    Of up to twelve classes, those without a record stay in the picker, and say so; of more, they are left out. Up to
+    twelve in the picker are buttons, more are a list.
 
     Args:
         records: by number of the class, for instance from `records.load_records`.

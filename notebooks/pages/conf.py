@@ -153,7 +153,8 @@ def for_colab(notebook: Mapping[str, Any], place: str) -> dict[str, Any]:
 def write_explorer(app: Sphinx, error: Exception | None) -> None:
     """The page with all recorded runs, beside the site's own."""
     if not error:
-        explorer.write_page(explorer.load_runs(NOTEBOOKS / "runs"), Path(app.outdir) / "explorer")
+        runs = NOTEBOOKS / "runs"
+        explorer.write_page(explorer.load_runs(runs), Path(app.outdir) / "explorer", people=explorer.load_people(runs))
 
 
 def setup(app: Sphinx) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
-from fl_gan_lib.explorer.page import NUM_GREYS, describe, standalone_page
+from fl_gan_lib.explorer.page import NUM_GREYS, describe, standalone_page, write_page
 from fl_gan_lib.figures import tile
 from fl_gan_lib.records import AttackRecord, load_records, record_path
 from fl_gan_lib.studies.defences import RECORDED
@@ -111,20 +111,32 @@ def test_an_exported_page_needs_no_network(offline, page, records):
     keep_picture(page, "exported")
 
 
-def people(record: AttackRecord, number: int, target: int) -> dict[int, AttackRecord]:
-    """A record of one of so many people; the pictures are those of a digit, and larger."""
+def people(record: AttackRecord, number: int, *targets: int) -> dict[int, AttackRecord]:
+    """Records of some of so many people; the pictures are those of a digit, and larger."""
     large = {
         name: np.repeat(np.repeat(getattr(record, name), 2, -1), 2, -2)
         for name in ("samples", "final_samples", "private_samples")
     }
     names = [f"Äda {person} <b>" for person in range(number)]
-    return {target: replace(record, **large, config=record.config | {"classes": names, "target": target})}
+    config = record.config | {"classes": names}
+    return {target: replace(record, **large, config=config | {"target": target}) for target in targets}
+
+
+def test_of_many_classes_only_those_with_a_record_are_offered(page, records, tmp_path):
+    recorded = people(records[3], 40, 5, 7)
+    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{standalone_page(recorded)}", encoding="utf-8")
+    page.goto((tmp_path / "page.html").as_uri())
+    explorer = Explorer(page)
+    expect(explorer.root.get_by_role("radio")).to_have_count(2)
+    explorer.root.get_by_role("radio", name="class Äda 7 <b>").check()
+    expect(explorer.first).to_contain_text(describe(recorded[7], LAST))
 
 
 @pytest.mark.parametrize("number", [12, 13])
 def test_classes_are_buttons_up_to_twelve_and_a_list_beyond(page, records, tmp_path, number):
-    (shown,) = people(records[3], number, number - 1).values()
-    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{standalone_page({number - 1: shown})}", encoding="utf-8")
+    recorded = people(records[3], number, *([number - 1] if number == 12 else range(number)))
+    shown = recorded[min(recorded)]
+    (tmp_path / "page.html").write_text(f"<meta charset=utf-8>{standalone_page(recorded)}", encoding="utf-8")
     page.goto((tmp_path / "page.html").as_uri())
     explorer = Explorer(page)
     buttons, choice = (
@@ -139,9 +151,10 @@ def test_classes_are_buttons_up_to_twelve_and_a_list_beyond(page, records, tmp_p
     keep_picture(page, f"{number}_classes")
     if number == 12:
         explorer.root.get_by_role("radio", name="class Äda 2 <b>").check()
+        expect(explorer.first).to_contain_text("no readable record of the class Äda 2 <b> in this run. It has Äda")
     else:
         choice.select_option("Äda 2 <b>")
-    expect(explorer.first).to_contain_text("no readable record of the class Äda 2 <b> in this run. It has Äda")
+        expect(explorer.first).to_contain_text(describe(recorded[2], LAST))
 
 
 def test_the_keyboard_is_enough(offline, page, records):
@@ -241,6 +254,17 @@ def test_the_page_explains_itself_and_moves(explorer, page, records):
     expect(explorer.slider).to_have_value(str(LAST), timeout=20_000)
     expect(explorer.root.get_by_role("button", name="Play")).to_be_visible()
     assert_shows(explorer.first, records[7], LAST)
+
+
+def test_from_the_digits_to_the_people_and_back(page, records, tmp_path):
+    faces = people(records[3], 40, 5, 7)
+    page.goto(write_page({"attack": records}, tmp_path, people={"attack": faces}).as_uri())
+    page.get_by_role("link", name="Attacks on people").click()
+    explorer = Explorer(page)
+    explorer.root.get_by_role("radio", name="class Äda 7 <b>").check()
+    expect(explorer.first).to_contain_text(describe(faces[7], LAST))
+    page.get_by_role("link", name="Attacks on digits").click()
+    assert_shows(Explorer(page).first, records[3], LAST)
 
 
 def test_from_a_folder_it_needs_no_network(page, context, folder_page, records):

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -139,6 +141,16 @@ def test_the_page_and_its_records_are_served_and_asked_for_again_only_if_they_ch
     assert shown.text.startswith('flGanRecord(...["attack", "3", {"side": 28')
     assert alone.ask("GET", "/runs/attack/3.js", If_None_Match=shown.headers["Etag"]).status == 304
     assert alone.ask("GET", "/runs/attack/4.js").text.count("make records DIGITS=4") == 1
+
+
+def test_the_page_of_the_people_is_served_and_has_no_live_part(record):
+    people = {"attack": {4: replace(record, config=record.config | {"classes": list("abcde"), "target": 4})}}
+    with serving({3: record}, None, people=people) as site:
+        page = site.ask("GET", "/people/index.html")
+        assert page.status == 200 and "fl-gan-server" not in page.text
+        for name in re.findall(r'(?:src|href)="([^":]+)"', page.text):
+            assert site.ask("GET", str(PurePosixPath("/people", name)).replace("/people/..", "")).status == 200
+        assert site.ask("GET", "/people/runs/attack/4.js").text.startswith('flGanRecord(...["attack", "4", {"side": 28')
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fl_gan_lib.explorer.live import LiveAttacks
-from fl_gan_lib.explorer.page import HELD_BACK, NUM_GREYS, describe, record_of
+from fl_gan_lib.explorer.page import HELD_BACK, NUM_GREYS, anchors_of, describe, page_files, record_of
 from fl_gan_lib.explorer.widget import attack_explorer, draw_secret
 
 
@@ -110,6 +110,27 @@ def test_the_sentence_says_what_is_seen(record):
     assert describe(record, 1) == sentence
     record.metrics["probe"] = float("nan")
     assert describe(record, 1).endswith("The probe is not measured.")
+
+
+def test_where_an_identifier_has_looked_its_word_stands_in_the_place_of_the_probe(record):
+    person = named(record, 4)
+    person.metrics["identified"] = [0.0, 0.914]
+    assert describe(person, 1) == (
+        "Round 5. A network that has learned from other photographs names s5 for 91% of the fakes (by chance: 5.0%)."
+    )
+    frames = shown(attack_explorer({4: person}), 4)
+    assert list(frames["metrics"]) == ["identified", "recognition", "diversity", "accuracy"]
+    assert anchors_of(person)["identified"] == [("chance", 0.05)]
+
+
+def test_people_have_a_page_of_their_own(record):
+    files = page_files({"attack": {3: record}}, {"attack": {4: named(record, 4)}})
+    digits, people = (json.loads(files[f"{place}index.js"]()[20:-2]) for place in ("", "people/"))
+    assert digits["other"] == "people" and digits["offered"] == list(range(10))
+    assert people["other"] == "digits" and people["offered"] == [4] and people["classes"][4] == "s5"
+    assert b'"../page.js"' in files["people/index.html"]() and b'"page.js"' in files["index.html"]()
+    assert b'["attack", "4", {"side": 28' in files["people/runs/attack/4.js"]()
+    assert "other" not in json.loads(page_files({"attack": {3: record}})["index.js"]()[20:-2])
 
 
 def test_it_leaves_a_page_that_needs_no_kernel_and_no_network(record, monkeypatch):
