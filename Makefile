@@ -16,6 +16,7 @@
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 #   make defences   those of notebook 06, into notebooks/runs/defences.csv and detection.csv
+#   make faces      those of notebook 08, on people, into notebooks/runs/faces.csv
 #   make bench      what things cost here, side by side, into notebooks/runs/bench.md (ORIGINAL=script.py)
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
@@ -59,7 +60,7 @@ override FL_GAN_DATA := $(or $(shell mkdir -p "$(FL_GAN_DATA)" && cd "$(FL_GAN_D
 export FL_GAN_DATA
 endif
 
-.PHONY: attack test lab demo latency load notebooks exercises site records table anatomy defences bench flower scale interrupts properties audit oldest
+.PHONY: attack test lab demo latency load notebooks exercises site records table anatomy defences faces bench flower scale interrupts properties audit oldest
 
 # In the environment, and not in the recipe, names and paths may have any character in them.
 attack: export ATTACK_TARGET = $(or $(TARGET),$(if $(DATA)$(findstring faces,$(DATASET)),,$(DIGIT)))
@@ -116,6 +117,9 @@ anatomy: $(READY)
 defences: $(READY)
 	$(BIN)/python -m fl_gan_lib defences
 	$(BIN)/python -m fl_gan_lib gradients
+
+faces: $(READY)
+	$(BIN)/python -m fl_gan_lib faces
 
 bench: $(READY) $(FLOWER)
 	$(BIN)/python tests/bench/bench.py $(if $(ORIGINAL),--original "$(ORIGINAL)")

@@ -65,12 +65,12 @@ def accuracies(model: nn.Module, test: ImageDataset, target: int) -> dict[str, f
     return {"accuracy": accuracy(model, test), "target_accuracy": share}
 
 
-def explain_unmeasured(train: ImageDataset, test: ImageDataset, target: int) -> str:
-    """Why some numbers about a class are not measured; empty if all are."""
+def explain_unmeasured(train: ImageDataset, test: ImageDataset, target: int, *, least: int = MIN_HELD_OUT) -> str:
+    """Why some numbers about a class are not measured; empty if all are. They need `least` held-out images of it."""
     is_target = test.labels == target
     for count, whose in ((int(is_target.sum()), "the target"), (int((~is_target).sum()), "the other classes")):
-        if count < MIN_HELD_OUT:
-            return f"{count} held-out images of {whose} are too few: at least {MIN_HELD_OUT} are needed"
+        if count < least:
+            return f"{count} held-out images of {whose} are too few: at least {least} are needed"
     if len(set(train.labels.tolist()) - {target}) < 2:
         return "there are training images of fewer than two other classes"
     return "" if (train.labels == target).any() else "there is no training image of the target"
@@ -226,15 +226,18 @@ def _measure_yardsticks(label: int, dataset: Dataset) -> Yardsticks:
     )
 
 
-def make_probe(target: str | int, dataset: Dataset) -> Probe | None:
+def make_probe(target: str | int, dataset: Dataset, *, least: int = MIN_HELD_OUT) -> Probe | None:
     """The `Probe` of a class, or None where there are too few images (`explain_unmeasured`).
+
+    With fewer than 50 held-out images of the class its value is a matter of single ones. Whoever asks for it
+    nevertheless (`least`) quotes it over many classes, with its spread.
 
     Its networks are trained on first use (some seconds). Those of a data set without a name stay in memory: nothing of
     somebody's own images is left on the disk.
     """
     label = check_target(target, dataset)
     train, test = (part.to(torch.device("cpu")) for part in training_and_test(dataset))
-    if explain_unmeasured(train, test, label):
+    if explain_unmeasured(train, test, label, least=least):
         return None
     others, on_disk = _other_classes(train, label), isinstance(dataset, str)
     networks = tuple(load_judge(others, seed=seed, steps=PROBE_STEPS, on_disk=on_disk) for seed in range(3))
@@ -377,7 +380,12 @@ def copy_ratio(images: Tensor, members: Tensor, held_out: Tensor) -> float:
 
 
 def tstr(
-    samples: np.ndarray, target: str | int, *, dataset: Dataset = "mnist-5k", seeds: Sequence[int] = (0, 1, 2)
+    samples: np.ndarray,
+    target: str | int,
+    *,
+    dataset: Dataset = "mnist-5k",
+    seeds: Sequence[int] = (0, 1, 2),
+    least: int = MIN_HELD_OUT,
 ) -> float:
     """Train on synthetic, test on real: could these fakes take the place of real images of a class?
 
@@ -390,6 +398,7 @@ def tstr(
         target: the class that they stand for, its name or number.
         dataset: a name, or a training and a test set.
         seeds: of the classifiers, at least one.
+        least: held-out images of the class without which it is not measured, see `make_probe`.
 
     Returns:
         The median over the seeds, 0 to 1; NaN (not measured) where there are too few images (`explain_unmeasured`).
@@ -402,7 +411,7 @@ def tstr(
     label = check_target(target, dataset)
     train, test = (part.to(torch.device("cpu")) for part in training_and_test(dataset))
     images = _check_samples(samples, train.side)
-    if explain_unmeasured(train, test, label):
+    if explain_unmeasured(train, test, label, least=least):
         return math.nan
     others = _other_classes(train, label)
     images = _as_many_as(others.labels, images)

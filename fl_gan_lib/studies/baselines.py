@@ -108,17 +108,17 @@ def memorise(images: Tensor, *, num_images: int = 500, steps: int = 1500, seed: 
     (as in Bojanowski et al. 2018, with fixed vectors).
 
     Args:
-        images: to be memorised, (m, 1, 28, 28) in [-1, 1], m >= 2.
+        images: to be memorised, (m, 1, S, S) in [-1, 1], m >= 2.
         num_images: how many pictures to draw, each from the vector of an image picked at random.
         steps: of the generator, with 32 images each.
         seed: of everything.
 
     Returns:
-        (num_images, 1, 28, 28) in [-1, 1].
+        (num_images, 1, S, S) in [-1, 1].
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        generator, latents = Generator(), torch.randn(len(images), LATENT_DIM)
+        generator, latents = Generator(images.shape[-1]), torch.randn(len(images), LATENT_DIM)
         optimizer = torch.optim.Adam(generator.parameters(), lr=3e-3)
         for _ in range(steps):
             batch = torch.randint(len(images), (BATCH_SIZE,))
