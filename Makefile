@@ -16,7 +16,7 @@
 #   make table      attack, oracle and honest baseline, for all digits and several seeds, into notebooks/runs/seeds.csv
 #   make anatomy    the settings that notebook 05 compares, into notebooks/runs/anatomy.csv
 #   make defences   those of notebook 06, into notebooks/runs/defences.csv and detection.csv
-#   make faces      those of notebook 08, on people, into notebooks/runs/faces.csv
+#   make faces      the attack on people, and what it is compared with, into notebooks/runs/faces.csv
 #   make bench      what things cost here, side by side, into notebooks/runs/bench.md (ORIGINAL=script.py)
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
 #   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
