@@ -31,6 +31,7 @@ from fl_gan_lib.studies.sweep import Job, Result, sweep
 from fl_gan_lib.studies.variants import PriorAttacker
 
 HELD_OUT = 0.4  # of the ten photographs of each person: four, which the federation never sees
+NUM_IDENTIFIERS = 3
 STEPS = 500  # of the identifier: with four photographs of forty people, a hundred epochs
 ROUNDS = 300
 
@@ -149,10 +150,18 @@ def of_nobody(photographs: Tensor) -> Tensor:
     return kinds[torch.randint(4, (number,)), torch.arange(number)]
 
 
-def ranks(identifier: nn.Module, images: Tensor, person: int) -> np.ndarray:
+def log_probabilities(identifiers: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """Of each answer, the mean over identifiers: (n, num_people + 1) for images (n, 1, S, S).
+
+    On fakes, identifiers of two seeds may differ by a lot. On photographs they agree.
+    """
+    return torch.stack([identifier(images).log_softmax(1) for identifier in identifiers]).mean(0)
+
+
+def ranks(identifiers: Sequence[nn.Module], images: Tensor, person: int) -> np.ndarray:
     """For each image (n, 1, S, S), the place of a person among all answers, "nobody" included: int64 (n,), from 1."""
-    logits = identifier(images)
-    return ((logits > logits[:, person : person + 1]).sum(1) + 1).numpy()
+    answers = log_probabilities(identifiers, images)
+    return ((answers > answers[:, person : person + 1]).sum(1) + 1).numpy()
 
 
 def copying(fakes: np.ndarray, own: Tensor, held_out: Tensor) -> tuple[float, float]:
@@ -326,19 +335,19 @@ def identified_attack(
 
 
 @lru_cache(maxsize=2)
-def _identifier(side: int) -> Identifier:
-    """That of the forty people; once in each process."""
-    return train_identifier(people(side)[1])
+def _identifiers(side: int) -> tuple[Identifier, ...]:
+    """Those of the forty people; once in each process."""
+    return tuple(train_identifier(people(side)[1], seed=seed) for seed in range(NUM_IDENTIFIERS))
 
 
 def identify(fakes: np.ndarray, person: str, *, side: int = 32) -> dict[str, float]:
-    """What a network that has learned from other photographs says of fakes, uint8 (n, S, S).
+    """What networks that have learned from other photographs say of fakes, uint8 (n, S, S).
 
     Returns:
-        `identified`: for which share of them it names this person, of forty; `median_rank`: of the person.
+        `identified`: for which share of them they name this person, of forty; `median_rank`: of the person.
     """
     train, _ = people(side)
-    found = ranks(_identifier(side), from_uint8(fakes), train.label_of(person))
+    found = ranks(_identifiers(side), from_uint8(fakes), train.label_of(person))
     return {"identified": float((found == 1).mean()), "median_rank": float(np.median(found))}
 
 

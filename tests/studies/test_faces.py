@@ -50,7 +50,10 @@ def test_images_of_nobody_are_of_four_kinds():
 
 def test_ranks_are_places_among_all_answers():
     logits = torch.tensor([[0.1, 0.9, 0.5], [0.7, 0.2, 0.1]])
-    assert ranks(lambda _: logits, torch.zeros(2, 1, 4, 4), 0).tolist() == [3, 1]
+    images = torch.zeros(2, 1, 4, 4)
+    assert ranks([lambda _: logits], images, 0).tolist() == [3, 1]
+    others = [lambda _: logits, lambda _: 4 * logits.flip(1)]  # the second is surer
+    assert ranks(others, images, 0).tolist() == [2, 2]
 
 
 @pytest.fixture(scope="module")
@@ -103,10 +106,10 @@ def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
     for module in (judge, metrics, baselines):
         monkeypatch.setattr(module, "train_judge", lambda train, seed, steps=0: train_judge(train, seed=seed, steps=1))
     monkeypatch.setattr(faces, "SETTINGS", {name: (job, chosen[:1], 1) for name, (job, chosen, _) in SETTINGS.items()})
-    faces._identifier.cache_clear()
+    faces._identifiers.cache_clear()
     names = [name for name in SETTINGS if name != "64 x 64"]
     table = faces.compare_people(tmp_path / "faces.csv", names=names, rounds=1, num_workers=1)
-    faces._identifier.cache_clear()
+    faces._identifiers.cache_clear()
     assert set(table["setting"]) == set(names) and (table["identified"] <= 1).all()
     last = table.groupby("setting").tail(1).set_index("setting")
     assert last.drop("40 honest, a person each")[["probe", "tstr", "copy_ratio", "copy_share"]].notna().all(axis=None)
