@@ -219,11 +219,11 @@ def frames_of(record: AttackRecord, *, num_fakes: int) -> dict[str, Any]:
 
 
 def describe(record: AttackRecord, frame: int) -> str:
-    """A sentence or two about a recorded round: what the judge and the probe make of the fakes, or an identifier."""
+    """A sentence or two about a recorded round: what the judge and the probe make of the fakes, or identifiers."""
     row = record.metrics.iloc[frame]
     if "identified" in row:
         return (
-            f"Round {record.rounds[frame]}. A network that has learned from other photographs names "
+            f"Round {record.rounds[frame]}. Networks that have learned from other photographs name "
             f"{record.target_name} for {row['identified']:.0%} of the fakes (by chance: {1 / len(record.classes):.1%})."
         )
     number = len(record.final_samples)

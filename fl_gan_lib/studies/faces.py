@@ -150,17 +150,12 @@ def of_nobody(photographs: Tensor) -> Tensor:
     return kinds[torch.randint(4, (number,)), torch.arange(number)]
 
 
-def log_probabilities(identifiers: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """Of each answer, the mean over identifiers: (n, num_people + 1) for images (n, 1, S, S).
-
-    On fakes, identifiers of two seeds may differ by a lot. On photographs they agree.
-    """
-    return torch.stack([identifier(images).log_softmax(1) for identifier in identifiers]).mean(0)
-
-
 def ranks(identifiers: Sequence[nn.Module], images: Tensor, person: int) -> np.ndarray:
-    """For each image (n, 1, S, S), the place of a person among all answers, "nobody" included: int64 (n,), from 1."""
-    answers = log_probabilities(identifiers, images)
+    """For each image (n, 1, S, S), the place of a person among all answers, "nobody" included: int64 (n,), from 1.
+
+    The order is that of the identifiers' mean log-probabilities. On fakes, two of other seeds may differ a lot.
+    """
+    answers = torch.stack([identifier(images).log_softmax(1) for identifier in identifiers]).mean(0)
     return ((answers > answers[:, person : person + 1]).sum(1) + 1).numpy()
 
 
@@ -203,19 +198,20 @@ class SmoothGenerator(nn.Sequential):
     """`models.Generator` without two things that faces do not have: dots, and a frame.
 
     Transposed convolutions leave a pattern of dots, so each is followed by a blur (as in StyleGAN: Karras et al. 2019).
-    At the edges the pattern is another one, so two pixels on each side are drawn and cut off. Takes and returns what
-    `models.Generator` does.
+    At the edges the pattern is another one, so two pixels on each side are drawn and cut off; at 64 x 64, the largest
+    that `models.Generator` draws, there is none to cut. Takes and returns what `models.Generator` does.
 
     Args:
-        side: as for `models.Generator`, 60 at most.
+        side: as for `models.Generator`.
     """
 
     def __init__(self, side: int = 32) -> None:
-        *hidden, last, tanh = Generator(side + 4)
+        margin = 2 if side <= 60 else 0
+        *hidden, last, tanh = Generator(side + 2 * margin)
         layers: list[nn.Module] = []
         for layer in hidden:
             layers += [layer, _Blur()] if isinstance(layer, nn.ConvTranspose2d) else [layer]
-        super().__init__(*layers, last, tanh, _Blur(), nn.ZeroPad2d(-2))
+        super().__init__(*layers, last, tanh, _Blur(), nn.ZeroPad2d(-margin))
 
 
 class _Blur(nn.Module):
@@ -388,18 +384,15 @@ class EmptyHandedAttacker(LikenessAttacker):
         num_fakes: that it counts as examples.
     """
 
+    prior_steps = 0  # there is nothing to learn from
+
     def __init__(self, dataset: ImageDataset, *args: Any, num_fakes: int, **options: Any) -> None:
         super().__init__(dataset, *args, **options)
         self.num_fakes = num_fakes
 
-    def mix_in_fakes(self) -> ImageDataset:
-        fakes = self.generator.draw(self.local_steps * self.batch_size)
-        return ImageDataset(fakes, self.label_fakes(len(fakes)))
-
     def train_locally(self, dataset: ImageDataset) -> float:
-        return super().train_locally(self.mix_in_fakes())
-
-    prior_steps = 0  # it has nothing to learn from
+        fakes = self.generator.draw(self.local_steps * self.batch_size)
+        return super().train_locally(ImageDataset(fakes, self.label_fakes(len(fakes))))
 
 
 def crowd_attack(person: str, seed: int, *, rounds: int = ROUNDS, local_steps: int = 1) -> Result:

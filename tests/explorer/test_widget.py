@@ -112,11 +112,11 @@ def test_the_sentence_says_what_is_seen(record):
     assert describe(record, 1).endswith("The probe is not measured.")
 
 
-def test_where_an_identifier_has_looked_its_word_stands_in_the_place_of_the_probe(record):
+def test_where_identifiers_have_looked_their_word_stands_in_the_place_of_the_probe(record):
     person = named(record, 4)
     person.metrics["identified"] = [0.0, 0.914]
     assert describe(person, 1) == (
-        "Round 5. A network that has learned from other photographs names s5 for 91% of the fakes (by chance: 5.0%)."
+        "Round 5. Networks that have learned from other photographs name s5 for 91% of the fakes (by chance: 5.0%)."
     )
     frames = shown(attack_explorer({4: person}), 4)
     assert list(frames["metrics"]) == ["identified", "recognition", "diversity", "accuracy"]

@@ -107,10 +107,9 @@ def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "train_judge", lambda train, seed, steps=0: train_judge(train, seed=seed, steps=1))
     monkeypatch.setattr(faces, "SETTINGS", {name: (job, chosen[:1], 1) for name, (job, chosen, _) in SETTINGS.items()})
     faces._identifiers.cache_clear()
-    names = [name for name in SETTINGS if name != "64 x 64"]
-    table = faces.compare_people(tmp_path / "faces.csv", names=names, rounds=1, num_workers=1)
+    table = faces.compare_people(tmp_path / "faces.csv", rounds=1, num_workers=1)
     faces._identifiers.cache_clear()
-    assert set(table["setting"]) == set(names) and (table["identified"] <= 1).all()
+    assert set(table["setting"]) == set(SETTINGS) and (table["identified"] <= 1).all()
     last = table.groupby("setting").tail(1).set_index("setting")
     assert last.drop("40 honest, a person each")[["probe", "tstr", "copy_ratio", "copy_share"]].notna().all(axis=None)
     assert last.loc["real images", "copy_share"] == 0.0048  # 1 of 210
@@ -119,3 +118,4 @@ def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
     assert (
         record.target_name == "s2" and len(record.final_samples) == 100 and record.metrics["identified"].notna().all()
     )
+    assert AttackRecord.load(tmp_path / "faces" / "64_x_64_s10.npz").samples.shape[-1] == 64
