@@ -11,8 +11,9 @@ from fl_gan_lib import judge, metrics
 from fl_gan_lib.data import ImageDataset, to_uint8
 from fl_gan_lib.judge import train_judge
 from fl_gan_lib.records import AttackRecord
-from fl_gan_lib.studies import baselines, faces
-from fl_gan_lib.studies.faces import REPORTED, SETTINGS, TUNED_ON, copying, of_nobody, people, ranks, train_identifier
+from fl_gan_lib.studies import baselines, faces, identification
+from fl_gan_lib.studies.faces import REPORTED, SETTINGS, TUNED_ON
+from fl_gan_lib.studies.identification import copying, of_nobody, people, ranks, train_identifier, vary
 
 
 def test_no_photograph_is_in_the_federation_and_before_the_identifier():
@@ -78,7 +79,7 @@ def test_images_vary_and_gradients_go_through():
     images = people()[0].images[:64].clone().requires_grad_()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        varied = faces.vary(images)
+        varied = vary(images)
     assert varied.shape == images.shape and (varied != images).flatten(1).any(1).all()
     assert 0.05 < (varied - images).abs().mean() < 0.4 and varied.detach().abs().max() <= 1.001
     varied.sum().backward()
@@ -101,14 +102,14 @@ def test_the_attacker_varies_what_the_model_sees():
 
 
 def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(faces, "train_identifier", partial(train_identifier, steps=2))
+    monkeypatch.setattr(identification, "train_identifier", partial(train_identifier, steps=2))
     monkeypatch.setattr(faces.LikenessAttacker, "prior_steps", 2)
     for module in (judge, metrics, baselines):
         monkeypatch.setattr(module, "train_judge", lambda train, seed, steps=0: train_judge(train, seed=seed, steps=1))
     monkeypatch.setattr(faces, "SETTINGS", {name: (job, chosen[:1], 1) for name, (job, chosen, _) in SETTINGS.items()})
-    faces._identifiers.cache_clear()
+    identification._identifiers.cache_clear()
     table = faces.compare_people(tmp_path / "faces.csv", rounds=1, num_workers=1)
-    faces._identifiers.cache_clear()
+    identification._identifiers.cache_clear()
     assert set(table["setting"]) == set(SETTINGS) and (table["identified"] <= 1).all()
     last = table.groupby("setting").tail(1).set_index("setting")
     assert last.drop("40 honest, a person each")[["probe", "tstr", "copy_ratio", "copy_share"]].notna().all(axis=None)
