@@ -124,7 +124,8 @@ function charts(parent) {
     const sides = [0, 1].filter((side) => records[side]?.rounds);
     const chart = ([column, name, highest]) => {
       const series = sides.map((side) => ({ side, rounds: records[side].rounds, values: records[side].metrics[column] }));
-      return drawChart(parent, name, highest, series, records[sides[0]].anchors[column] ?? []);
+      const top = Math.max(highest, ...series.flatMap(({ values }) => values)); // early fakes can be very diverse
+      return drawChart(parent, name, top, series, records[sides[0]].anchors[column] ?? []);
     };
     const measured = ([column]) => sides.every((side) => records[side].metrics[column]);
     if (records.some((record, side) => record !== drawn[side])) {
