@@ -136,7 +136,7 @@ def identified_attack(
         seed: of the run, and of the classifiers that judge its last round.
         rounds, num_frames, options: as for `run_attack`.
         side: of the photographs, 32 or 64.
-        folder, kind: where the record goes, if anywhere. It has 100 of the 500 fakes of the last round, as photographs
+        folder, kind: where the record goes, if anywhere. It has 50 of the 500 fakes of the last round, as photographs
             of people take more room than digits, and a column `identified`.
     """
     rows = []
@@ -162,7 +162,7 @@ def identified_attack(
         table[name] = [np.nan] * (len(table) - 1) + [value]
     if folder is not None:
         metrics = record.metrics.assign(identified=table["identified"])
-        record = replace(record, metrics=metrics, final_samples=record.final_samples[:100])
+        record = replace(record, metrics=metrics, final_samples=record.final_samples[:50])
         record.save(record_path(folder, person, kind))
     return table, record.samples[-1, :10]
 
@@ -286,7 +286,7 @@ SETTINGS: dict[str, tuple[Job, Sequence[str], int]] = {
     "4 honest": (partial(identified_attack, **_FIVE), CLOSER, 1),
     "4 honest, median": (partial(identified_attack, aggregate=coordinate_median(5), **_FIVE), CLOSER, 1),
     "40 honest, a person each": (crowd_attack, CLOSER, 1),
-    "64 x 64": (partial(identified_attack, side=64), LARGE, 1),
+    "64 x 64": (partial(identified_attack, side=64, num_frames=6), LARGE, 1),
 }
 RECORDED = {"attack": "attack", "64 x 64": "64_x_64"}  # and under which kind
 
