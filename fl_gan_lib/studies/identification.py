@@ -75,7 +75,7 @@ class Identifier(nn.Sequential):
 
     Args:
         num_people: that it can name.
-        side: S, of the images, a multiple of 8.
+        side: S, of the images, a multiple of 4 from 16 to 64.
     """
 
     def __init__(self, num_people: int = 40, side: int = 32) -> None:
@@ -105,11 +105,11 @@ def train_identifier(photographs: ImageDataset, *, seed: int = 0, steps: int = S
         network = Identifier(len(photographs.classes), photographs.side)
         optimizer = torch.optim.Adam(network.parameters())
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
-        for photos, people in shuffled_batches(photographs, 32, steps):
+        for photos, names in shuffled_batches(photographs, 32, steps):
             images = vary(photos)
             others = of_nobody(images[:8])
             images = torch.cat([images, others])
-            labels = torch.cat([people, torch.full((len(others),), len(photographs.classes))])
+            labels = torch.cat([names, torch.full((len(others),), len(photographs.classes))])
             contrast, light = 0.15 * torch.randn(2, len(images), 1, 1, 1)
             images = images * (1 + contrast) + light + 0.05 * torch.randn_like(images)
             loss = F.cross_entropy(network(images), labels)
@@ -124,7 +124,7 @@ def of_nobody(photographs: Tensor) -> Tensor:
     """As many images that show nobody: one grey, noise, soft blobs, or a photograph whose 16 squares are shuffled.
 
     Args:
-        photographs: (N, 1, S, S) in [-1, 1], S a multiple of 8.
+        photographs: (N, 1, S, S) in [-1, 1], S a multiple of 4 from 16 to 64.
     """
     number, _, side, _ = photographs.shape
     grey = (2 * torch.rand(number, 1, 1, 1) - 1).expand_as(photographs)
@@ -182,8 +182,8 @@ def _normalised(images: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _identifiers(side: int) -> tuple[Identifier, ...]:
-    """Those of the forty people; once in each process."""
+def load_identifiers(side: int = 32) -> tuple[Identifier, ...]:
+    """Three that have learned from the photographs that are held out of `people`; trained once in each process."""
     return tuple(train_identifier(people(side)[1], seed=seed) for seed in range(NUM_IDENTIFIERS))
 
 
@@ -194,7 +194,7 @@ def identify(fakes: np.ndarray, person: str, *, side: int = 32) -> dict[str, flo
         `identified`: for which share of them they name this person, of forty; `median_rank`: of the person.
     """
     train, _ = people(side)
-    found = ranks(_identifiers(side), from_uint8(fakes), train.label_of(person))
+    found = ranks(load_identifiers(side), from_uint8(fakes), train.label_of(person))
     return {"identified": float((found == 1).mean()), "median_rank": float(np.median(found))}
 
 

@@ -36,6 +36,12 @@ def test_the_identifier_names_people_on_photographs_that_it_has_not_seen_and_nob
     assert (identifier(torch.cat([grey, noise])).argmax(1) == 5).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("side", [16, 20, 28, 64])
+def test_an_identifier_takes_images_of_each_side(side):
+    images = ImageDataset(torch.linspace(-1, 1, 4 * side**2).reshape(4, 1, side, side), torch.tensor([0, 1, 0, 1]))
+    assert train_identifier(images, steps=2)(images.images).shape == (4, 3)
+
+
 def test_images_of_nobody_are_of_four_kinds():
     photographs = people()[0].images
     with torch.random.fork_rng():
@@ -107,9 +113,9 @@ def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
     for module in (judge, metrics, baselines):
         monkeypatch.setattr(module, "train_judge", lambda train, seed, steps=0: train_judge(train, seed=seed, steps=1))
     monkeypatch.setattr(faces, "SETTINGS", {name: (job, chosen[:1], 1) for name, (job, chosen, _) in SETTINGS.items()})
-    identification._identifiers.cache_clear()
+    identification.load_identifiers.cache_clear()
     table = faces.compare_people(tmp_path / "faces.csv", rounds=1, num_workers=1)
-    identification._identifiers.cache_clear()
+    identification.load_identifiers.cache_clear()
     assert set(table["setting"]) == set(SETTINGS) and (table["identified"] <= 1).all()
     last = table.groupby("setting").tail(1).set_index("setting")
     assert last.drop("40 honest, a person each")[["probe", "tstr", "copy_ratio", "copy_share"]].notna().all(axis=None)
