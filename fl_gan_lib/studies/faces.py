@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fl_gan_lib.attack import run_attack
+from fl_gan_lib.attack import GANAttacker, run_attack
 from fl_gan_lib.data import ImageDataset, to_uint8
 from fl_gan_lib.defences import PrivateClient, WithholdingClient, coordinate_median
 from fl_gan_lib.federation import Client, federate
@@ -181,7 +181,8 @@ def private_person(person: str, seed: int, *, epsilon: float, rounds: int = ROUN
     """The attack on a victim that spends a privacy budget of `epsilon` over all rounds.
 
     Its mini-batches are expected to have 32 images: by default they would have nearly all 123, at four times the cost.
-    It does not vary its images, so what the noise does shows beside `epsilon=math.inf`, which clips and adds none.
+    It does not vary its images. So compare with a client that does neither (`Client`), and with `epsilon=math.inf`,
+    which clips and adds no noise.
     """
     victim = partial(PrivateClient, epsilon=epsilon, num_rounds=rounds, batch_size=32)
     return identified_attack(person, seed, make_honest=victim, rounds=rounds, **options)
@@ -207,24 +208,27 @@ class EmptyHandedAttacker(LikenessAttacker):
         return super().train_locally(ImageDataset(fakes, self.label_fakes(len(fakes))))
 
 
-def crowd_attack(person: str, seed: int, *, rounds: int = ROUNDS, local_steps: int = 1) -> Result:
+def crowd_attack(person: str, seed: int, *, rounds: int = ROUNDS, present: bool = True) -> Result:
     """The attack among forty honest participants who hold one person each, by somebody without a photograph.
+
+    Each takes one local step a round, as a client that has seen nobody but one person forgets the others.
 
     Args:
         person, seed, rounds: as for `identified_attack`.
-        local_steps: of each participant in a round. A client that has seen nobody but one person forgets the others.
+        present: whether the person's own client takes part; without it there are 39.
     """
     train, held_out = people()
     target = train.label_of(person)
     apart = [train.subset(train.labels == label) for label in range(len(train.classes))]
-    options = {"local_steps": local_steps, "batch_size": len(apart[target])}
+    options = {"local_steps": 1, "batch_size": len(apart[target])}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Classifier(len(apart) + 1, side=train.side)
         attacker = EmptyHandedAttacker(
             apart[target - 1].subset([0]), target, num_rounds=rounds, num_fakes=options["batch_size"], **options
         )
-    clients = [*(VaryingClient(own, **options) for own in apart), attacker]
+    honest = [VaryingClient(own, **options) for label, own in enumerate(apart) if present or label != target]
+    clients = [*honest, attacker]
     latents = torch.randn(500, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
     rows, recorded = [], snapshot_rounds(rounds, 12)
     for round in federate(model, clients, num_rounds=rounds, seed=seed):
@@ -271,26 +275,31 @@ def judge_pictures(pictures: np.ndarray, person: str, seed: int, *, rounds: int 
 TUNED_ON = ("s1", "s5", "s11", "s21", "s32")
 REPORTED = ("s2", "s7", "s10", "s13", "s17", "s20", "s25", "s29", "s35", "s40")
 CLOSER = ("s10", "s25")  # on whom protections are tried
-LARGE = (*CLOSER, "s35")  # also in 64 x 64
+LARGE = (*CLOSER, "s35")  # also in 64 x 64; and of them pictures are kept
 
-_FIVE = {"num_honest": 4}  # with six photographs of a person, more could not all hold one
+_LARGER = {"side": 64, "num_frames": 6}
+_FIVE = {"num_honest": 4}  # each of whom holds one or two of the six photographs
 
 # By name: the job, the people, and how many seeds.
 SETTINGS: dict[str, tuple[Job, Sequence[str], int]] = {
     "attack": (identified_attack, REPORTED, 3),
-    "nobody holds the person": (withheld_person, REPORTED, 1),
+    "class held back": (withheld_person, REPORTED, 1),
     **{
         name: (partial(anchor_of_person, name=name), REPORTED, 1)
         for name in ("real images", "noise", "learned by heart")
     },
     "oracle": (oracle_of_person, LARGE, 1),
     "inversion": (inversion_of_person, LARGE, 1),
+    "not varied": (partial(identified_attack, make_honest=Client), CLOSER, 1),  # as under DP-SGD
     "DP-SGD, clipping alone": (partial(private_person, epsilon=math.inf), CLOSER, 1),
     "DP-SGD, epsilon 8": (partial(private_person, epsilon=8), CLOSER, 1),
     "4 honest": (partial(identified_attack, **_FIVE), CLOSER, 1),
     "4 honest, median": (partial(identified_attack, aggregate=coordinate_median(5), **_FIVE), CLOSER, 1),
     "40 honest, a person each": (crowd_attack, CLOSER, 1),
-    "64 x 64": (partial(identified_attack, side=64, num_frames=6), LARGE, 1),
+    "39 honest, without the person": (partial(crowd_attack, present=False), CLOSER, 1),
+    "attacker of notebook 03": (partial(identified_attack, make_attacker=GANAttacker), CLOSER, 1),
+    "64 x 64": (partial(identified_attack, **_LARGER), LARGE, 1),
+    "64 x 64, attacker of notebook 03": (partial(identified_attack, **_LARGER, make_attacker=GANAttacker), ("s10",), 1),
 }
 RECORDED = {"attack": "attack", "64 x 64": "64_x_64"}  # and under which kind
 
@@ -320,5 +329,5 @@ def compare_people(
                 options |= {"folder": path.with_suffix(""), "kind": RECORDED[name]}
             jobs[name, person, seed] = partial(job, person, seed, **options)
     jobs = dict(sorted(jobs.items(), key=lambda job: job[0][2]))
-    pictures = {f"{name}, {person}": (name, person, 0) for name in SETTINGS for person in SETTINGS[name][1]}
+    pictures = {f"{name}, {person}": (name, person, 0) for name in SETTINGS for person in LARGE}
     return sweep(jobs, ("setting", "person", "seed"), path, num_workers=num_workers, pictures=pictures)

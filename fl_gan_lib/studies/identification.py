@@ -149,9 +149,9 @@ def ranks(identifiers: Sequence[nn.Module], images: Tensor, person: int) -> np.n
 def copying(fakes: np.ndarray, own: Tensor, held_out: Tensor) -> tuple[float, float]:
     """Do fakes lie nearer to the photographs that the federation trained on than to others of the same person?
 
-    The mean distance of a fake to the nearest of as many photographs of either kind is compared. Brightness and
-    contrast are taken out first, as fakes have more of it. Then the photographs are dealt out anew in every possible
-    way, as if others had been held out: without copying, the true deal is like any other (an exact permutation test).
+    The mean distance of a fake to the nearest of as many photographs of either kind is compared (`distances`). Then the
+    photographs are dealt out anew in every possible way, as if others had been held out: if it makes no difference
+    which ones were in the federation, the true deal is like any other (an exact permutation test).
 
     Args:
         fakes: uint8 (n, S, S).
@@ -160,12 +160,13 @@ def copying(fakes: np.ndarray, own: Tensor, held_out: Tensor) -> tuple[float, fl
 
     Returns:
         The mean distance to the own photographs over that to those held out, below 1 where there are copies; and the
-        share of deals in which it is as small as in the true one, or smaller: small where there are copies.
+        share of deals in which it is as small as in the true one, or smaller: small where fakes depend on these
+        photographs.
     """
     all_of_them, count = range(len(own) + len(held_out)), len(held_out)
-    distances = torch.cdist(_normalised(from_uint8(fakes)), _normalised(torch.cat([own, held_out])))
+    apart_by = distances(fakes, torch.cat([own, held_out]))
     nearest = {
-        chosen: distances[:, list(chosen)].min(1).values.mean().item() for chosen in combinations(all_of_them, count)
+        chosen: apart_by[:, list(chosen)].min(1).values.mean().item() for chosen in combinations(all_of_them, count)
     }
 
     def ratio(apart: tuple[int, ...]) -> float:
@@ -176,9 +177,17 @@ def copying(fakes: np.ndarray, own: Tensor, held_out: Tensor) -> tuple[float, fl
     return true, float(np.mean([ratio(apart) <= true for apart in nearest]))
 
 
-def _normalised(images: Tensor) -> Tensor:
-    flat = images.flatten(1)
-    return F.normalize(flat - flat.mean(1, keepdim=True))
+def distances(fakes: np.ndarray, photographs: Tensor) -> Tensor:
+    """Between each fake and each photograph, (n, m), from 0 (the same) to 2 (a negative).
+
+    Brightness and contrast are taken out first, as fakes have more of both.
+
+    Args:
+        fakes: uint8 (n, S, S).
+        photographs: (m, 1, S, S) in [-1, 1].
+    """
+    flat = [images.flatten(1) for images in (from_uint8(fakes), photographs)]
+    return torch.cdist(*(F.normalize(images - images.mean(1, keepdim=True)) for images in flat))
 
 
 @lru_cache(maxsize=2)
