@@ -9,6 +9,7 @@ import torch
 
 from fl_gan_lib import judge, metrics
 from fl_gan_lib.data import ImageDataset, to_uint8
+from fl_gan_lib.federation import federate
 from fl_gan_lib.judge import train_judge
 from fl_gan_lib.records import AttackRecord
 from fl_gan_lib.studies import baselines, faces, identification
@@ -113,20 +114,26 @@ def test_every_setting_runs_and_the_records_are_kept(tmp_path, monkeypatch):
     for module in (judge, metrics, baselines):
         monkeypatch.setattr(module, "train_judge", lambda train, seed, steps=0: train_judge(train, seed=seed, steps=1))
     monkeypatch.setattr(faces, "SETTINGS", {name: (job, chosen[:1], 1) for name, (job, chosen, _) in SETTINGS.items()})
+    crowds = []
+
+    def watch(model, clients, **options):
+        crowds.append(clients)
+        return federate(model, clients, **options)
+
+    monkeypatch.setattr(faces, "federate", watch)
     identification.load_identifiers.cache_clear()
     table = faces.compare_people(tmp_path / "faces.csv", rounds=1, num_workers=1)
     identification.load_identifiers.cache_clear()
     assert set(table["setting"]) == set(SETTINGS) and (table["identified"] <= 1).all()
     last = table.groupby("setting").tail(1).set_index("setting")
-    assert (
-        last.drop(["40 honest, a person each", "39 honest, without the person"])[
-            ["probe", "tstr", "copy_ratio", "copy_share"]
-        ]
-        .notna()
-        .all(axis=None)
-    )
+    judged = last.drop(["40 honest, a person each", "39 honest, without the person"])
+    assert judged[["probe", "tstr", "copy_ratio", "copy_share"]].notna().all(axis=None)
+    person = people()[0].label_of("s3")
+    holding = [sum((client.dataset.labels == person).any().item() for client in clients) for clients in crowds]
+    assert [len(clients) for clients in crowds] == [41, 40] and holding == [1, 0], "with the attacker"
     assert last.loc["real images", "copy_share"] == 0.0048  # 1 of 210
     assert list(pd.read_csv(tmp_path / "faces.csv")["setting"]) == list(table["setting"])
     record = AttackRecord.load(tmp_path / "faces" / "attack_s3.npz")
     assert record.target_name == "s3" and len(record.final_samples) == 50 and record.metrics["identified"].notna().all()
-    assert AttackRecord.load(tmp_path / "faces" / "64_x_64_s3.npz").samples.shape[-1] == 64
+    larger = AttackRecord.load(tmp_path / "faces" / "64_x_64_s3.npz")
+    assert larger.samples.shape[-1] == 64 and len(larger.final_samples) == 12
