@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from fl_gan_lib.studies.defences import THIRD_DIGIT, attackers_of
+from fl_gan_lib.records import AttackRecord, record_path
+from fl_gan_lib.studies.defences import RECORDED, THIRD_DIGIT, attackers_of
+from fl_gan_lib.studies.jobs import record_kind
 from fl_gan_lib.studies.secrets import summarise_secrets
 
 ROOT = Path(__file__).parents[1]
@@ -227,3 +230,11 @@ def test_each_number_on_drawn_secrets_is_that_of_the_csv():
     heading = f"| symbol | {' | '.join(summary.columns)} |"
     page = (ROOT / "notebooks" / "pages" / "in_class.md").read_text(encoding="utf-8")
     assert rows_of(page, heading) == summary.to_dict("index")
+
+
+def test_the_pictures_of_the_defences_are_of_the_three():
+    runs = ROOT / "notebooks" / "runs"
+    pictures = np.load(runs / "defences.npz")
+    for name in RECORDED:
+        record = AttackRecord.load(record_path(runs, "3", record_kind(name)))
+        assert np.array_equal(pictures[name], record.samples[-1, :10]), name

@@ -178,8 +178,8 @@ def compare(
         digits: the classes that the attacker lacks.
         seeds: of the runs.
         rounds: of every run, for a quick look; by default what the setting says, or 100.
-        path, num_workers: as for `sweep`. The pictures of the first digit and seed go into a file of the same name
-            ending in `.npz`.
+        path, num_workers: as for `sweep`. The pictures of digit 3 and seed 0 go into a file of the same name ending in
+            `.npz`, whichever other runs there are: a row of pictures must not depend on what was run last.
         recorded: names of settings whose whole records of seed 0 go beside the csv file.
         more: runs beside these: setting, digit and seed of each.
 
@@ -199,7 +199,7 @@ def compare(
         keep = name in recorded and digit in digits and seed == 0
         kept = {"folder": Path(path).parent, "kind": record_kind(name)} if keep else {}
         jobs[name, digit, seed] = partial(settings[name], digit, seed, rounds=wanted, **kept)
-    pictures = {name: (name, digits[0], seeds[0]) for name in names}
+    pictures = {name: (name, 3, 0) for name in settings}
     return sweep(jobs, (column, "digit", "seed"), path, num_workers=num_workers, pictures=pictures)
 
 

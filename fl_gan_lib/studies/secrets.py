@@ -136,7 +136,7 @@ def compare_secrets(
 ) -> pd.DataFrame:
     """All settings, as csv; beside it the pictures of the first seed: ten drawings, and ten fakes of four rounds."""
     jobs = {(name, seed): partial(job, seed, rounds=rounds) for name, job in SETTINGS.items() for seed in seeds}
-    pictures = {name: (name, seeds[0]) for name in SETTINGS}
+    pictures = {name: (name, 0) for name in SETTINGS}
     return sweep(jobs, ("secret", "seed"), path, num_workers=num_workers, pictures=pictures)
 
 
