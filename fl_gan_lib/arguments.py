@@ -5,7 +5,9 @@ Everything that is refused is a ValueError that says which argument is wrong, wh
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
@@ -67,10 +69,24 @@ def truth(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def check_function(name: str, value: Any, *, what: str = "a function") -> None:
-    """Raise a ValueError unless `value` can be called, or is None."""
-    if value is not None and not callable(value):
-        raise ValueError(f"{name} is {value!r:.80}: it must be {what}, or left out")
+def check_function(name: str, value: Any, takes: Sequence[str] = ()) -> None:
+    """Raise a ValueError unless `value` can be called, or is None; with `takes`, if it cannot be called with those."""
+    if value is None:
+        return
+    if not callable(value):
+        raise ValueError(f"{name} is {value!r:.80}: it must be a function, or left out")
+    if not takes:
+        return
+    called = f"it is called with ({', '.join(takes)})"
+    if isinstance(value, type):
+        raise ValueError(f"{name} is the class {value.__name__}, and {called}: make an instance of it")
+    try:
+        inspect.signature(value).bind(*takes)
+    except TypeError as error:
+        known_as = getattr(value, "__name__", type(value).__name__)
+        raise ValueError(f"{name} is {known_as}, and {called}, which it does not take: {error}") from error
+    except ValueError:  # some functions written in C do not tell what they take
+        pass
 
 
 def check_seed(seed: Any) -> int:

@@ -254,6 +254,8 @@ def run_attack(
     makers = {name: value for name, value in options.items() if name.startswith("make_")}
     for name, value in ({"aggregate": aggregate, "watch": watch} | makers).items():
         check_function(name, value)
+    if isinstance(options.get("make_model"), nn.Module):
+        raise ValueError("make_model is a model: give a function that makes it, for instance lambda: Classifier(11)")
     label = check_target(target, dataset)
     train, test = training_and_test(dataset)
     options["num_honest"] = num_honest

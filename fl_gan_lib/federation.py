@@ -1,4 +1,4 @@
-"""Federated averaging: clients train, a server averages, round by round (McMahan et al. 2017, algorithm 1)::
+"""Federated averaging: clients train, a server averages, round by round (after McMahan et al. 2017, algorithm 1)::
 
     in each round
         the server draws some of the clients                        federate
@@ -6,6 +6,11 @@
             trains it on images that never leave it,                Client.train_locally
             and sends the weights back                              Client.make_update
         the server averages what has come, weighted by examples     fedavg
+
+The average is that of the paper. The client differs from its ClientUpdate: it takes a fixed number of steps in a round,
+and not a number of epochs, with Adam, whose moments last from round to round, and not with plain SGD. So clients with
+more images count more in the average, and do not take more steps. (For the paper's client, override `Client.receive`,
+which makes the optimiser.)
 
 What can go wrong in a client's turn is in `recording.faults`, other ways to train and to average are in `defences`.
 """
@@ -25,7 +30,7 @@ from torch.nn import functional as F
 
 from fl_gan_lib.arguments import check_function, check_seed, real_number, whole_number
 from fl_gan_lib.data import ImageDataset
-from fl_gan_lib.guards import check_clients, check_outputs, check_state, count_outputs
+from fl_gan_lib.guards import as_list, check_clients, check_outputs, check_state, count_outputs
 from fl_gan_lib.recording.faults import Fault, FederationError, all_left_out, check_update, differing_names, tolerated
 from fl_gan_lib.seeding import seeded, turn_seed
 
@@ -98,13 +103,18 @@ class Client:
         self.optimizer: torch.optim.Optimizer | None = None
 
     def fit(self, global_model: nn.Module, round: int) -> Update:
-        """Train a copy of `global_model`, which stays as it is, and return the update of this round (from 1)."""
+        """A client's turn: train a copy of the global model, and return the update.
+
+        Args:
+            global_model: as the server has sent it; it stays as it is.
+            round: its number, 1 for the first.
+        """
         self.receive(global_model)
         loss = self.train_locally(self.dataset)
         return self.make_update(global_model, len(self.dataset), loss)
 
     def receive(self, global_model: nn.Module) -> nn.Module:
-        """Make the local model the same as the global one, and return it."""
+        """Make the local model the same as the global one, and return it. The first time, make it and its optimiser."""
         if self.model is None:
             self.model = copy.deepcopy(global_model)
             self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.learning_rate)
@@ -114,12 +124,22 @@ class Client:
         return self.model
 
     def train_locally(self, dataset: ImageDataset) -> float:
-        """Train the local model for this round's steps on mini-batches of `dataset`, and return their mean loss."""
+        """Train the local model for this round's steps on mini-batches of `dataset`; returns their mean cross-entropy.
+
+        Args:
+            dataset: its images are float32 of shape (N, 1, S, S) in [-1, 1], on the device of the model.
+        """
         batches = shuffled_batches(dataset, self.batch_size, self.local_steps)
         return descend(self.model.train(), self.optimizer, batches)
 
     def make_update(self, global_model: nn.Module, num_examples: int, loss: float) -> Update:
-        """The local weights as an update; with `protect`, the global weights plus the protected change."""
+        """The local weights as an update; with `protect`, the global weights plus the protected change.
+
+        Args:
+            global_model: as it was received.
+            num_examples: that the update counts for in the average.
+            loss: that is reported beside it.
+        """
         if self.protect is None:
             state = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         else:
@@ -134,7 +154,10 @@ class Client:
             self.protect.check_model(model)
 
     def lasting_parts(self) -> dict[str, Any]:
-        """The objects that keep their state from round to round, by name; checkpoints save the `state_dict` of each."""
+        """What keeps its state from round to round, by name: objects with `state_dict` and `load_state_dict`.
+
+        Checkpoints and Flower's nodes save it. A part of another kind is refused where it would have to be saved.
+        """
         return {} if self.model is None else {"model": self.model, "optimizer": self.optimizer}
 
 
@@ -249,7 +272,7 @@ def federate(
             round before.
         Exception: whatever `aggregate` or `evaluate` raises.
     """
-    clients = list(clients)
+    clients = as_list(clients)
     if not clients:
         raise ValueError("a federation needs at least one client")
     num_rounds = whole_number("num_rounds", num_rounds, 1)
@@ -257,7 +280,11 @@ def federate(
     num_drawn = len(clients) if clients_per_round is None else clients_per_round
     num_drawn = whole_number("clients_per_round", num_drawn, 1, len(clients), why="(all clients)")
     seed = check_seed(seed)
-    check_function("aggregate", aggregate), check_function("evaluate", evaluate)
+    check_function("aggregate", aggregate, ("updates", "state")), check_function("evaluate", evaluate, ("model",))
+    if (made_for := getattr(aggregate, "num_clients", num_drawn)) != num_drawn:
+        raise ValueError(
+            f"aggregate is made for {made_for} clients, and {num_drawn} take part in a round: give it those"
+        )
     check_clients(model, clients, rounds_done)
     if hasattr(aggregate, "check_model"):
         aggregate.check_model(model)

@@ -95,8 +95,21 @@ def find_places(indices: np.ndarray | Tensor | Sequence[int], labels: Tensor) ->
     return places
 
 
+def as_list(clients: Any) -> list[Client]:
+    """The clients in a list; raises a ValueError if it is none, for instance a single client."""
+    try:
+        return list(clients)
+    except TypeError:
+        raise ValueError(f"clients is of type {type(clients).__name__}: give a list of clients") from None
+
+
 def check_clients(model: nn.Module, clients: Sequence[Client], rounds_done: int = 0) -> None:
     """Raise a ValueError that says which client cannot take part, and why; `model` stays as it is."""
+    check_model(model)
+    for number, client in enumerate(clients):
+        if isinstance(client, type) or not callable(getattr(client, "fit", None)):
+            what = f"the class {client.__name__}" if isinstance(client, type) else f"of type {type(client).__name__}"
+            raise ValueError(f"client {number} is {what}: make a Client, or something else with a method `fit`")
     if len(set(map(id, clients))) < len(clients):
         raise ValueError("a client is there twice: make each one anew, as each has a model and an optimiser of its own")
     for number, client in enumerate(clients):
@@ -110,6 +123,17 @@ def check_clients(model: nn.Module, clients: Sequence[Client], rounds_done: int 
                 client.check_model(model)
         except ValueError as error:
             raise ValueError(f"client {number} cannot take part: {error}") from error
+
+
+def check_model(model: Any) -> None:
+    """Raise a ValueError unless it is a model of torch."""
+    if not isinstance(model, nn.Module):
+        what = (
+            f"the class {model.__name__}: make one of it"
+            if isinstance(model, type)
+            else f"of type {type(model).__name__}"
+        )
+        raise ValueError(f"the model is {what}; it must be a torch.nn.Module")
 
 
 @torch.no_grad()

@@ -137,7 +137,10 @@ def is_recognisable(record: AttackRecord) -> np.ndarray:
 
 
 def summarise(record: AttackRecord) -> str:
-    """Three plain lines: what was recovered, if anything, how well, and how long it took."""
+    """Three plain lines: what was recovered, if anything, how well, and how long it took.
+
+    A fourth one says which clients were left out, if any: without them, a run says nothing of what they do.
+    """
     last = record.metrics.iloc[-1]
     verdict, look = "Recovered" if is_recognisable(record)[-1] else "Not recovered", ""
     probe = ", ".join([f"{last['probe']:.3f}", *(f"{name} {value:.3f}" for name, value in record.anchors.items())])
@@ -145,12 +148,17 @@ def summarise(record: AttackRecord) -> str:
         reason = record.config.get("not_measured", "it is a record of an earlier version")
         verdict, probe, look = "Not judged", f"not measured ({reason})", " Look at the picture."
     who = "somebody who has its images" if record.config["kind"] == "oracle" else "a participant who has no image of it"
+    left_out = record.config.get("left_out", {})
     accuracy = "" if np.isnan(last["accuracy"]) else f"; global accuracy {last['accuracy']:.3f}"
     return (
         f"{verdict}: what the class {record.target_name} looks like, by {who} "
         f"({record.config['dataset']}, {record.rounds[-1]} rounds, seed {record.config['seed']}).{look}\n"
         f"How well: probe {probe}; diversity {last['diversity']:.2f}{accuracy}.\n"
         f"How long: {last['seconds']:.0f} s of training."
+        + "".join(
+            f"\nClient {client} was left out in {rounds} rounds: its updates could not be used."
+            for client, rounds in left_out.items()
+        )
     )
 
 

@@ -18,7 +18,7 @@ from fl_gan_lib.models import AveragedGenerator, Classifier, Generator
 from fl_gan_lib.partitions import split_participants
 from fl_gan_lib.recording import states
 from fl_gan_lib.recording.recorder import snapshot_rounds
-from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.records import AttackRecord, summarise
 
 
 @pytest.fixture
@@ -300,3 +300,40 @@ def test_clients_and_server_may_defend_themselves_and_the_record_says_how():
     assert record.metrics["target_accuracy"].item() == 0
     _, clients = build_federation(load_dataset()[0], 5, make_honest=partial(WithholdingClient, target=5))
     assert isinstance(clients[0], WithholdingClient) and isinstance(clients[1], GANAttacker)
+
+
+class Late(Client):
+    def fit(self, global_model, round):
+        if round > 1:
+            raise KeyError("the disk of this client")
+        return super().fit(global_model, round)
+
+
+@pytest.mark.filterwarnings("ignore:left out")
+def test_a_client_that_is_left_out_later_leaves_a_trace_in_the_record(tmp_path):
+    options = {"make_honest": Late, "num_frames": 2, "progress": False, "device": "cpu", "path": tmp_path / "late.npz"}
+
+    def stop(number: int, record: AttackRecord | None) -> None:
+        if number == 3:
+            raise KeyError("stopped")
+
+    with pytest.raises(KeyError, match="stopped"):
+        run_attack(3, rounds=4, watch=stop, **options)
+    record = run_attack(3, rounds=4, **options)
+    assert record.config["left_out"] == {"0": 3}
+    assert summarise(AttackRecord.load(options["path"])).endswith(
+        "Client 0 was left out in 3 rounds: its updates could not be used."
+    )
+
+
+class Counting(Client):
+    turns = 0
+
+    def lasting_parts(self):
+        return super().lasting_parts() | {"turns": self.turns}
+
+
+def test_what_cannot_be_saved_is_refused_before_anything_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="lasting_parts names turns, of type int, which has no state_dict"):
+        run_attack(3, rounds=1, make_honest=Counting, progress=False, path=tmp_path / "counting.npz")
+    assert not list(tmp_path.glob("counting.*"))

@@ -14,9 +14,9 @@ from torch.utils._pytree import tree_leaves
 from fl_gan_lib import run_attack
 from fl_gan_lib.attack import GANAttacker, build_federation
 from fl_gan_lib.data import ImageDataset, from_uint8, to_uint8
-from fl_gan_lib.defences import ClipAndNoise, KeepLargest, PrivateMean, TrimmedMean
+from fl_gan_lib.defences import ClipAndNoise, KeepLargest, Krum, PrivateMean, TrimmedMean, coordinate_median
 from fl_gan_lib.federation import Client, Update, fedavg, federate
-from fl_gan_lib.metrics import evaluate_samples, yardsticks
+from fl_gan_lib.metrics import accuracy, evaluate_samples, yardsticks
 from fl_gan_lib.models import Classifier, Generator
 from fl_gan_lib.studies.baselines import run_oracle
 
@@ -415,3 +415,26 @@ def test_an_attacker_with_few_images_injects_at_least_one_fake(tiny_dataset):
 def test_data_sets_and_records_are_shown_in_a_line(tiny_dataset, record):
     assert repr(tiny_dataset) == "ImageDataset(100 images, 28 x 28, 10 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9)"
     assert repr(record) == "AttackRecord(attack on 3, round 5 of 5)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"aggregate": fedavg},
+            r"aggregate is fedavg, and it is called with \(updates, state\), which it does not take",
+        ),
+        ({"aggregate": coordinate_median}, "aggregate is coordinate_median, .* does not take"),
+        ({"aggregate": Krum}, "aggregate is the class Krum, .*: make an instance"),
+        ({"aggregate": coordinate_median(3)}, "aggregate is made for 3 clients, and 2 take part in a round"),
+        ({"evaluate": accuracy}, "evaluate is accuracy, .* does not take"),
+        ({"model": Classifier}, "the model is the class Classifier: make one of it"),
+        ({"clients": [Client]}, "client 0 is the class Client"),
+        ({"clients": [3]}, "client 0 is of type int: make a Client"),
+        ({"clients": 3}, "clients is of type int: give a list"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_trained(tiny_dataset, changes, message):
+    given = {"model": Classifier(), "clients": [Client(tiny_dataset) for _ in range(2)], "num_rounds": 1} | changes
+    with pytest.raises(ValueError, match=message):
+        federate(given.pop("model"), given.pop("clients"), **given)

@@ -79,6 +79,8 @@ class Checkpoint:
             raise ValueError(message) from None
         try:
             self._check_record()
+            for client in self.clients:  # what cannot be saved is refused before the first round
+                states.dump(client.lasting_parts())
             for name in (self.path.name, self.unfinished.name):  # what a killed process has left half-written
                 for half_written in self.path.parent.glob(f".{escape(name)}.*.tmp"):
                     half_written.unlink(missing_ok=True)
@@ -128,6 +130,7 @@ class Checkpoint:
         recorder = self.recorder
         record = recorder.record()
         text = {"version": _VERSION, "config": self.config, "round": recorder.rounds_done, "seconds": recorder.seconds}
+        text |= {"left_out": recorder.left_out}
         contents = {"model": states.dump({"model": self.model})}
         contents |= {
             f"client_{place}": states.dump(client.lasting_parts()) for place, client in enumerate(self.clients)
@@ -168,7 +171,8 @@ class Checkpoint:
             states.load(arrays["model"].tobytes(), {"model": self.model})
             for place, client in enumerate(self.clients):
                 states.load_client(arrays[f"client_{place}"].tobytes(), client, self.model)
-            self.recorder.resume(record, rounds_done=rounds_done, seconds=float(text["seconds"]))
+            left_out = {str(client): int(rounds) for client, rounds in text.get("left_out", {}).items()}
+            self.recorder.resume(record, rounds_done=rounds_done, seconds=float(text["seconds"]), left_out=left_out)
 
     def _finish(self, record: AttackRecord) -> None:
         last = self.config["rounds"]

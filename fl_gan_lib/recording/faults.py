@@ -69,11 +69,27 @@ def check_update(update: Update, state: Mapping[str, Tensor]) -> None:
     It must have the same names, shapes, types, layouts and devices, no NaN or infinity, and claim 1 to `MAX_EXAMPLES`
     examples.
     """
+    if not hasattr(update, "state") or not hasattr(update, "num_examples"):
+        raise ValueError(
+            f"fit returned something of type {type(update).__name__}: it must return an Update(state, num_examples)"
+        )
     claimed = update.num_examples
     if isinstance(claimed, bool) or not isinstance(claimed, Integral) or not 1 <= claimed <= MAX_EXAMPLES:
         raise ValueError(f"it claims {claimed!r} examples, and must claim a whole number from 1 to {MAX_EXAMPLES:,}")
+    if not isinstance(update.state, Mapping) or not all(isinstance(part, Tensor) for part in update.state.values()):
+        kinds = {type(part).__name__ for part in update.state.values()} if isinstance(update.state, Mapping) else ()
+        what = f"has values of type {', '.join(sorted(kinds))}" if kinds else f"is a {type(update.state).__name__}"
+        raise ValueError(f"its state {what}: it must have tensors by name, as `state_dict()` of the model")
     if wrong := differing_names(update.state, state):
-        raise ValueError(f"it differs from the global model in the names, shapes, types, layouts or devices of {wrong}")
+        first = wrong[0]
+        theirs, ours = (
+            f"{each[first].dtype}, {tuple(each[first].shape)}" if first in each else "missing"
+            for each in (update.state, state)
+        )
+        raise ValueError(
+            f"it differs from the global model in the names, shapes, types, layouts or devices of {wrong} "
+            f"({first}: {theirs} in the update, {ours} in the model)"
+        )
     # The sum raises the suspicion in a fifth of the time; that of large numbers may be wrong.
     suspects = {name: tensor for name, tensor in update.state.items() if not tensor.sum().isfinite()}
     if wrong := [name for name, tensor in suspects.items() if not tensor.isfinite().all()]:

@@ -51,6 +51,8 @@ def record_rounds(
     for round in tqdm(rounds, title, last, **options):
         recorder.rounds_done = round.number
         recorder.seconds += round.seconds
+        for fault in round.faults:
+            recorder.left_out[str(fault.client)] = recorder.left_out.get(str(fault.client), 0) + 1
         record = None
         if round.number in recorder.rounds:
             accuracies = evaluate() if recorder.measures_all(round.number) else NOT_MEASURED
@@ -99,6 +101,7 @@ class Recorder:
         rounds: which rounds to record.
         rounds_done: how many are done; 0 before the first.
         seconds: of training so far.
+        left_out: in how many rounds so far a client was left out, by its number; without those that never were.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class Recorder:
         self.rounds = snapshot_rounds(config["rounds"], num_frames)
         self.rounds_done = 0
         self.seconds = 0.0
+        self.left_out: dict[str, int] = {}
         self._private = private
         self._quick = quick
         self._random = torch.Generator().manual_seed(config["seed"])
@@ -122,9 +126,16 @@ class Recorder:
         # One tuple a snapshot: an interrupt finds either all of it or nothing.
         self._snapshots: list[tuple[dict[str, Any], np.ndarray, np.ndarray]] = []
 
-    def resume(self, past: AttackRecord | None, *, rounds_done: int = 0, seconds: float = 0.0) -> None:
+    def resume(
+        self,
+        past: AttackRecord | None,
+        *,
+        rounds_done: int = 0,
+        seconds: float = 0.0,
+        left_out: Mapping[str, int] | None = None,
+    ) -> None:
         """Go on from the record of the same run so far, as if this recorder had made it."""
-        self.rounds_done, self.seconds = rounds_done, seconds
+        self.rounds_done, self.seconds, self.left_out = rounds_done, seconds, dict(left_out or {})
         if past is not None:
             for row, frame in zip(past.metrics.to_dict("records"), past.samples, strict=True):
                 self._fresh_latents()  # moves the random numbers on
@@ -152,6 +163,8 @@ class Recorder:
         rows, frames, judged = zip(*self._snapshots, strict=True)
         probe = self._probe
         notes = {"not_measured": self._yardsticks.unmeasured} if probe is None else {"probe_anchors": probe.anchors}
+        if self.left_out:
+            notes["left_out"] = dict(self.left_out)
         return AttackRecord(
             samples=np.stack(frames),
             final_samples=judged[-1],

@@ -16,8 +16,14 @@ from fl_gan_lib.recording import files
 
 
 def dump(parts: Mapping[str, Any]) -> bytes:
-    """The states of `parts`, whatever has a `state_dict`, as the content of a file (`files.pack`)."""
+    """The states of `parts` as the content of a file (`files.pack`); raises a ValueError if one has no `state_dict`."""
     arrays: dict[str, np.ndarray] = {}
+    for name, part in parts.items():
+        if not hasattr(part, "state_dict") or not hasattr(part, "load_state_dict"):
+            raise ValueError(
+                f"lasting_parts names {name}, of type {type(part).__name__}, which has no state_dict and no "
+                "load_state_dict: give an object that has both, for instance a torch.nn.Module with a buffer"
+            )
 
     def set_aside(tensor: Tensor) -> dict[str, Any]:
         name = str(len(arrays))

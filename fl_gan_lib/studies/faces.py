@@ -58,8 +58,8 @@ class VaryingAttacker(VaryingClient, PriorAttacker):
     - Its generator begins with what the attacker has, faces of other people. Otherwise it sometimes ends in plain white
       within the first rounds, and stays there.
 
-    Arguments are those of `GANAttacker`; its generator takes half as many steps in a round (`generator_steps`). With
-    300 rounds that draws nearly as well, in two thirds of the time.
+    Arguments are those of `GANAttacker`, but its generator takes 5 steps in a round and not 12 (`generator_steps`):
+    with 300 rounds that draws nearly as well, in two thirds of the time.
     """
 
     prior_steps = 200
