@@ -281,7 +281,7 @@ def _draw_arrow(
 def plot_partition(
     parts: Sequence[np.ndarray], labels: np.ndarray, *, classes: Sequence[str] = DIGITS, title: str = ""
 ) -> Figure:
-    """How many images of each class each client holds: a table of shaded counts, a row a client.
+    """How many images of each class each client holds: a table, a row a client, shaded by its share of the class.
 
     Args:
         parts: of each client, the places of its images, or a mask.
@@ -295,9 +295,10 @@ def plot_partition(
     counts = np.stack([np.bincount(labels[part], minlength=len(classes)) for part in parts])
     width = 0.2 + 0.5 * max(10, len(classes))
     figure, axes = plt.subplots(figsize=(width, 0.36 * len(parts) + 1.0), layout="constrained")
-    axes.imshow(counts, cmap="Blues", aspect="auto", vmin=0)
+    shares = counts / np.maximum(counts.sum(0), 1)
+    axes.imshow(shares, cmap="Blues", aspect="auto", vmin=0, vmax=1)
     for (client, label), count in np.ndenumerate(counts):
-        axes.text(label, client, count, ha="center", va="center", color="w" if count > counts.max() / 2 else "k")
+        axes.text(label, client, count, ha="center", va="center", color="w" if shares[client, label] > 0.5 else "k")
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(parts)), [f"client {client}" for client in range(len(parts))])
     axes.tick_params(length=0)

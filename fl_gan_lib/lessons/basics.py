@@ -39,7 +39,8 @@ SHARE = Exercise(
 one client in the average: the factor in front of its weights in the formula of step 4.
 
 Then use it: four clients hold 1,000 images each, and client 0 reports 100,000. What is its share? And how good is the
-average of `fedavg([replace(updates[0], num_examples=100_000), *updates[1:]])`? (`from dataclasses import replace`)""",
+average of `fedavg([replace(updates[0], num_examples=100_000), *updates[1:]])`? (`from dataclasses import replace`) Load
+it into `local_model`, and compare its accuracy with that of client 0 in step 2.""",
     hint="The factor is $n_k / n$. `num_examples[client]` is $n_k$. What is $n$?",
     answer="share_of",
     stub="""def share_of(num_examples, client):
@@ -49,7 +50,8 @@ average of `fedavg([replace(updates[0], num_examples=100_000), *updates[1:]])`? 
     \"\"\"The share of `client` in the average; `num_examples` is a list with the count of each client.\"\"\"
     return num_examples[client] / sum(num_examples)""",
     explanation="""An honest client among four equal ones has a share of 0.25. The client that exaggerates has
-100,000 / 103,000, which is 0.97. The average is almost exactly its own model, and has its accuracy. FedAvg trusts what
+100,000 / 103,000, which is 0.97. The average is almost exactly its own model, and has its accuracy (0.61 in the stored
+run), not that of the honest average (0.68). FedAvg trusts what
 clients report.""",
     wrong={
         """def share_of(num_examples, client):
@@ -79,12 +81,15 @@ def check_deal(deal: Callable[[int, Sequence[float], int], Sequence[np.ndarray]]
             raise Mistake(f"{case} the parts are not indices from 0 to {num_images - 1}.")
         if len(np.unique(dealt)) < len(dealt):
             raise Mistake(
-                f"{case} some images go to two clients. Either you draw twice, or a cut lies before the one to its "
-                "left: shuffle once, and begin each part where the last one ended."
+                f"{case} some images go to two clients. Shuffle once and cut once: each part begins where the one "
+                "before it ended."
             )
         if len(dealt) < num_images:
             lost = num_images - len(dealt)
-            raise Mistake(f"{case} {lost} images go to nobody. Rounding loses them: round the *ends* of the parts.")
+            raise Mistake(
+                f"{case} {lost} images go to nobody. Begin each part where the one before it ended, and round only the "
+                "*ends*."
+            )
         for part, share in zip(parts, shares, strict=True):
             if abs(len(part) - share * num_images) > 1:
                 raise Mistake(f"{case} a part has {len(part)} images, where {share * num_images:g} were asked for.")

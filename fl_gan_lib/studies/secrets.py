@@ -183,8 +183,8 @@ def summarise_secrets(table: pd.DataFrame) -> pd.DataFrame:
         table: from `compare_secrets`.
 
     Returns:
-        A row for each symbol, in words: `first recognisable round` ("no" where there is none), and the median and the
-        lowest of `probe`, `real images`, `noise` and `TSTR`.
+        A row for each symbol, in words: `probe at 0.8 of real, from round` ("no" where there is none), and the median
+        and the lowest of `probe`, `real images`, `noise` and `TSTR`.
     """
     rows = {}
     for name in [setting for setting in SETTINGS if setting in set(table["secret"])]:
@@ -192,7 +192,9 @@ def summarise_secrets(table: pd.DataFrame) -> pd.DataFrame:
         found = [run.loc[run["recognisable"], "round"].min() for run in runs]
         last = pd.concat([run.tail(1) for run in runs])
         columns = {"probe": "probe", "real images": "probe, real images", "noise": "probe, noise", "TSTR": "tstr"}
-        rows[name] = {"first recognisable round": ", ".join("no" if np.isnan(one) else f"{one:.0f}" for one in found)}
+        rows[name] = {
+            "probe at 0.8 of real, from round": ", ".join("no" if np.isnan(one) else f"{one:.0f}" for one in found)
+        }
         rows[name] |= {
             title: f"{last[column].median():.2f} ({last[column].min():.2f})" for title, column in columns.items()
         }
