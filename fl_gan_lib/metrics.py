@@ -397,7 +397,7 @@ def tstr(
         samples: uint8 of shape (n, S, S), at least 2; quote numbers from at least 500 only.
         target: the class that they stand for, its name or number.
         dataset: a name, or a training and a test set.
-        seeds: of the classifiers, at least one.
+        seeds: of the classifiers, at least one. The recorded runs have one classifier each, with the seed of the run.
         least: held-out images of the class without which it is not measured, see `make_probe`.
 
     Returns:

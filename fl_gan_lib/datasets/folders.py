@@ -49,6 +49,11 @@ def read_folder(path: str | Path, *, side: int = 28) -> tuple[np.ndarray, np.nda
         raise ValueError(
             f"{folder} has {found}: at least two classes are needed, each in a sub-folder that has its name"
         )
+    if all(entry.is_dir() for sub_folder in sub_folders for entry in _entries(sub_folder)):
+        raise ValueError(
+            f"the sub-folders of {folder} hold folders, and no images: if they are parts of a data set, such as train "
+            f"and test, read each by itself, for instance {sub_folders[0]}"
+        )
     classes = check_class_names([sub_folder.name for sub_folder in sub_folders])
     files = [(file, label) for label, sub_folder in enumerate(sub_folders) for file in _images_in(sub_folder)]
     pixels = [_read_image(file, side) for file, _ in tqdm(files, "images", unit="image", leave=False, delay=2)]

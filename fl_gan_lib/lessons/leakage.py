@@ -131,8 +131,8 @@ the share that are classified as the target). With the counts of true positives 
 negatives $FN$ it is
 $2\\,TP / (2\\,TP + FP + FN)$. Where all three counts are 0, return 0.
 
-Then answer: what would accuracy say about a classifier that has learned the target from noise, and never predicts
-it?""",
+Then answer: a classifier gets all other digits right, and never predicts the target. One test image in ten is of the
+target. What is its accuracy, and what is its F1 score on the target?""",
     hint="Go through the pairs of `zip(labels, predicted)`. True positives have both equal to the target. A false "
     "positive is classified as the target and is not of it.",
     answer="f1",
@@ -145,8 +145,8 @@ it?""",
     true_positives = sum(label == target and said == target for label, said in pairs)
     wrong = sum((label == target) != (said == target) for label, said in pairs)
     return 2 * true_positives / (2 * true_positives + wrong) if true_positives else 0""",
-    explanation="""One image in ten is of the target. Accuracy would be 0.9 for a classifier that never predicts
-the target. F1 is 0. That is why noise scores near 0 here.""",
+    explanation="""Its accuracy is 0.9, and its F1 score is 0. So it is F1 that shows that a classifier has learned
+nothing of the target, as from noise.""",
     wrong={
         """def f1(labels, predicted, target):
     return sum(label == said for label, said in zip(labels, predicted)) / len(labels)""": "accuracy on all classes",

@@ -143,13 +143,13 @@ def plot_defences(
         # Most settings are above 0.8: a power gives them room, and keeps 0.
         axis.set_xscale("function", functions=(lambda x: np.abs(x) ** 4, lambda x: np.abs(x) ** 0.25))
         axis.set(xlim=(0, 1), ylim=(-0.03, 1.03), xticks=(0, 0.6, 0.8, 0.9, 1), ylabel=title)
-        axis.set_xlabel("accuracy on the target (more useful to the right)")
+        axis.set_xlabel("accuracy on the target (more useful to the right; stretched there)")
         axis.step(
             *np.array(sorted(medians[name] for name in best)).T, where="pre", color="#dddddd", linewidth=6, zorder=0
         )
         for name, height in levels[title].items():
             axis.axhline(height, color=ANCHOR, linewidth=1, linestyle=":", zorder=0)
-            place = {"xy": (0.55, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
+            place = {"xy": (0.71, height), "xycoords": ("axes fraction", "data"), "ha": "center", "va": "bottom"}
             axis.annotate(name, **place, color=ANCHOR, fontsize=8)
         for name, (x, y) in medians.items():
             (lowest_x, lowest_y), (highest_x, highest_y) = np.min(points[name], axis=0), np.max(points[name], axis=0)
@@ -179,6 +179,12 @@ def _name_points(
             at_left = not in_margin and x > 0.75
             place = 1.03 if in_margin else x**4 + (-0.03 if at_left else 0.03)
             arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6}
+            ground = {
+                "facecolor": "white",
+                "edgecolor": "none",
+                "alpha": 0.8,
+                "pad": 0.3,
+            }  # over bars that cross a name
             axis.annotate(
                 name,
                 (x, y),
@@ -188,6 +194,7 @@ def _name_points(
                 fontsize=8.5,
                 ha="right" if at_left else "left",
                 va="center",
+                bbox=ground,
                 arrowprops=arrow | {"relpos": (1 if at_left else 0, 0.5)},
             )
 

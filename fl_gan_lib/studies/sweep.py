@@ -119,7 +119,10 @@ def _describe(value: Any) -> str:
         return f"({', '.join(map(_describe, value))})"
     name = getattr(value, "__qualname__", None) or repr(value)
     if "<" in name:
-        raise ValueError(f"{name} could not be known again in another process: give it a name, at the top of a module")
+        raise ValueError(
+            f"{name} could not be known again in another process: give it a name, at the top of a module "
+            "(or, if it is an object, a `repr` that tells its settings, as that of a dataclass)"
+        )
     return name
 
 

@@ -72,6 +72,15 @@ def spoil(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
 
 
+def as_train_and_test(folder: Path) -> None:
+    classes = list(folder.iterdir())
+    for part in ("test", "train"):
+        (folder / part).mkdir()
+    for one in classes:
+        one.rename(folder / "train" / one.name)
+        (folder / "test" / one.name).mkdir()
+
+
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
@@ -88,6 +97,7 @@ def spoil(folder: Path, name: str, content: bytes) -> None:
         (lambda folder: Image.new("L", (9, 9)).save(folder / "1.png"), r"1\.png is in no class: put it into"),
         (lambda folder: (folder / "empty").mkdir(), "empty is empty: put the images of this class into it"),
         (lambda folder: (folder / "s2" / "more").mkdir(), "more is a folder inside a class"),
+        (as_train_and_test, r"hold folders, and no images: .* read each by itself, for instance .*test$"),
         (
             lambda folder: [os.replace(folder / name, folder.parent / name) for name in ("s2", "s10")],
             "has only the class 'Käfer': at least two",
