@@ -199,8 +199,13 @@ def crowd_attack(person: str, seed: int, *, rounds: int = ROUNDS, present: bool 
 
 
 def oracle_of_person(person: str, seed: int, *, rounds: int = ROUNDS) -> Result:
-    """`run_oracle` by somebody who has the photographs: an ordinary GAN that varies nothing."""
-    record = run_oracle(person, dataset=people(), rounds=rounds, seed=seed, device="cpu", progress=False)
+    """`run_oracle` by somebody who has the photographs: an ordinary GAN that varies nothing.
+
+    Its discriminator tells all people apart, as the federation's does. (One that judges the four photographs alone, as
+    for digits, gave nothing for two of three people.)
+    """
+    options = {"rounds": rounds, "seed": seed, "device": "cpu", "progress": False}
+    record = run_oracle(person, dataset=people(), all_classes=True, **options)
     return judge_pictures(record.final_samples, person, seed, rounds=int(record.rounds[-1]))
 
 
@@ -235,7 +240,7 @@ def judge_pictures(pictures: np.ndarray, person: str, seed: int, *, rounds: int 
 TUNED_ON = ("s1", "s5", "s11", "s21", "s32")
 REPORTED = ("s3", "s4", "s6", "s8", "s9", "s12", "s14", "s15", "s16", "s18")
 CLOSER = ("s3", "s4")  # on whom protections are tried
-LARGE = (*CLOSER, "s6")  # also in 64 x 64; and of them pictures are kept
+LARGE = (*CLOSER, "s6")  # also in 64 x 64; and of them fakes are kept as pictures
 
 _FIVE = {"num_honest": 4}  # each of whom holds one or two of the six photographs
 
@@ -248,7 +253,7 @@ SETTINGS: dict[str, tuple[Job, Sequence[str], int]] = {
         name: (partial(anchor_of_person, name=name), REPORTED, 1)
         for name in ("real images", "noise", "learned by heart")
     },
-    "oracle": (oracle_of_person, LARGE, 1),
+    "oracle, all classes": (oracle_of_person, LARGE, 1),
     "inversion": (inversion_of_person, LARGE, 1),
     "not varied": (partial(identified_attack, make_honest=Client), CLOSER, 1),  # as under DP-SGD
     "DP-SGD, clipping alone": (partial(private_person, epsilon=math.inf), CLOSER, 1),
@@ -287,5 +292,6 @@ def compare_people(
                 options |= {"folder": path.with_suffix(""), "kind": RECORDED[name]}
             jobs[name, person, seed] = partial(job, person, seed, **options)
     jobs = dict(sorted(jobs.items(), key=lambda job: job[0][2]))
-    pictures = {f"{name}, {person}": (name, person, 0) for name in SETTINGS for person in LARGE}
+    drawn = [name for name in SETTINGS if name not in ("real images", "noise", "learned by heart")]
+    pictures = {f"{name}, {person}": (name, person, 0) for name in drawn for person in LARGE}
     return sweep(jobs, ("setting", "person", "seed"), path, num_workers=num_workers, pictures=pictures)
