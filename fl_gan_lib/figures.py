@@ -199,6 +199,10 @@ def draw_pictures(folder: Path, images: Path) -> None:
         beside = {name: np.concatenate([row[0, :5], gap, row[-1, :5]]) for name, row in rows.items()}
         title = "left: private drawings; right: fakes of round 100"
         save_picture(plot_strips(beside, columns=11, title=title), images / "secrets.png")
+    if people := list(load_records(folder / "faces").values()) if (folder / "faces").is_dir() else []:
+        rows = {"private photographs": [record.private_samples[0] for record in people]}
+        rows |= {label: [record.samples[-1, place] for record in people] for place, label in enumerate(("fakes", " "))}
+        save_picture(plot_strips({label: np.stack(row) for label, row in rows.items()}, size=0.8), images / "faces.png")
 
 
 def plot_metrics(record: AttackRecord, *, current: int | None = None) -> Figure:

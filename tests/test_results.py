@@ -258,3 +258,17 @@ def test_where_fresh_seeds_lie_beyond_the_brackets_is_said(last_rounds):
     beyond = fresh[fresh > known.reindex(fresh.index)]
     much = beyond - known.reindex(beyond.index) > 0.025
     assert said == sorted(f"{value:.2f}" for value in beyond[much])
+
+
+def test_the_numbers_of_the_readme_on_people_are_those_of_the_csv():
+    rows = pd.read_csv(ROOT / "notebooks" / "runs" / "faces.csv")
+    identified = rows.groupby(["setting", "person", "seed"]).tail(1).groupby("setting")["identified"]
+    words = (
+        r"the right one for \*\*(.*?)\*\* of the fakes \(median of (\d+) attacks on ten people; lowest (.*?)\)\. "
+        r"With the class held back: (.*?); real photographs: (.*?); chance"
+    )
+    median, number, lowest, nobody, real = re.search(words, README.read_text(encoding="utf-8")).groups()
+    medians = identified.median()
+    assert int(number) == identified.size()["attack"] == 30
+    assert (median, lowest) == (f"{medians['attack']:.2f}", f"{identified.min()['attack']:.2f}")
+    assert (nobody, real) == (f"{medians['class held back']:.2f}", f"{medians['real images']:.2f}")

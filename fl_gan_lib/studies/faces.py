@@ -29,7 +29,7 @@ from fl_gan_lib.studies.sweep import Job, Result, sweep
 from fl_gan_lib.studies.variants import PriorAttacker
 
 ROUNDS = 300
-KEPT_BYTES = 50 * 32 * 32  # of the last fakes, in a record
+NUM_KEPT = 12  # of the last fakes, in a record: pictures of people take more room than digits
 
 
 class VaryingClient(Client):
@@ -97,8 +97,8 @@ def identified_attack(
         seed: of the run, and of the classifiers that judge its last round.
         rounds, num_frames, options: as for `run_attack`.
         side: of the photographs, 32 or 64.
-        folder, kind: where the record goes, if anywhere. Of the 500 fakes of the last round it has 50, at 64 x 64
-            twelve, as photographs of people take more room than digits; and a column `identified`.
+        folder, kind: where the record goes, if anywhere. Of the 500 fakes of the last round it has twelve;
+            and it has a column `identified`.
     """
     rows = []
 
@@ -123,7 +123,7 @@ def identified_attack(
         table[name] = [np.nan] * (len(table) - 1) + [value]
     if folder is not None:
         metrics = record.metrics.assign(identified=table["identified"])
-        record = replace(record, metrics=metrics, final_samples=record.final_samples[: KEPT_BYTES // side**2])
+        record = replace(record, metrics=metrics, final_samples=record.final_samples[:NUM_KEPT])
         record.save(record_path(folder, person, kind))
     return table, record.samples[-1, :10]
 
@@ -292,6 +292,6 @@ def compare_people(
                 options |= {"folder": path.with_suffix(""), "kind": RECORDED[name]}
             jobs[name, person, seed] = partial(job, person, seed, **options)
     jobs = dict(sorted(jobs.items(), key=lambda job: job[0][2]))
-    drawn = [name for name in SETTINGS if name not in ("real images", "noise", "learned by heart")]
+    drawn = [name for name in SETTINGS if name not in ("real images", "noise", "learned by heart", "64 x 64")]
     pictures = {f"{name}, {person}": (name, person, 0) for name in drawn for person in LARGE}
     return sweep(jobs, ("setting", "person", "seed"), path, num_workers=num_workers, pictures=pictures)

@@ -20,7 +20,7 @@ from fl_gan_lib.records import load_records
 
 NOTEBOOKS = Path(__file__).parents[1]
 REPOSITORY = os.environ.get("REPOSITORY", "")
-EXTRAS = {"06": "[defences]", "07": "[flower]"}  # what some notebooks need besides the package
+EXTRAS = {"06": "[defences]", "07": "[flower]", "08": "[faces]"}  # what some notebooks need besides the package
 PUBLISHED = "gh-pages"  # the branch that site.yml publishes, with the copies for Colab
 
 project = "Deep Models Under the GAN: a laboratory"
