@@ -272,3 +272,8 @@ def test_the_numbers_of_the_readme_on_people_are_those_of_the_csv():
     assert int(number) == identified.size()["attack"] == 30
     assert (median, lowest) == (f"{medians['attack']:.2f}", f"{identified.min()['attack']:.2f}")
     assert (nobody, real) == (f"{medians['class held back']:.2f}", f"{medians['real images']:.2f}")
+    last = rows.groupby(["setting", "person", "seed"]).tail(1)
+    probe = last.groupby(["setting", "person"])["probe"].mean().groupby("setting").mean()
+    words = r"The probe agrees: (.*?), held back (\d\.\d\d)"
+    said = re.search(words, README.read_text(encoding="utf-8")).groups()
+    assert said == (f"{probe['attack']:.2f}", f"{probe['class held back']:.2f}")

@@ -179,12 +179,8 @@ def _name_points(
             at_left = not in_margin and x > 0.75
             place = 1.03 if in_margin else x**4 + (-0.03 if at_left else 0.03)
             arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6}
-            ground = {
-                "facecolor": "white",
-                "edgecolor": "none",
-                "alpha": 0.8,
-                "pad": 0.3,
-            }  # over bars that cross a name
+            # Bars may cross a name: a ground keeps it readable.
+            ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.3}
             axis.annotate(
                 name,
                 (x, y),
