@@ -44,7 +44,8 @@ def partition_by_label(
         num_clients: from 1 to N.
         labels_per_client: either how many labels each client holds (client i gets the i-th run of that many, starting
             over after the last label), or the labels of each client, spelled out; by default just enough that
-            every label is held. The samples of a label are dealt out evenly among the clients that hold it.
+            every label is held. The samples of a label are dealt out evenly among the clients that hold it. If there
+            are fewer samples than such clients, they go to those that have the fewest samples so far.
         seed: of the shuffle.
 
     Returns:
@@ -72,6 +73,8 @@ def partition_by_label(
         if not holders:
             raise ValueError(f"nobody holds label {label}: give it to a client, or give more labels_per_client")
         samples = rng.permutation(np.flatnonzero(labels == label))
+        if len(samples) < len(holders):
+            holders.sort(key=lambda client: sum(map(len, shares[client])))
         for client, part in zip(holders, np.array_split(samples, len(holders)), strict=True):
             shares[client].append(part)
     return _collect(shares)
@@ -206,5 +209,7 @@ def _collect(shares: list[list[np.ndarray]]) -> list[np.ndarray]:
     parts = [np.sort(np.concatenate(share)) if share else np.array([], dtype=np.int64) for share in shares]
     empty = [client for client, part in enumerate(parts) if len(part) == 0]
     if empty:
-        raise ValueError(f"clients {empty} would hold no sample: use fewer clients, a larger alpha or another seed")
+        raise ValueError(
+            f"clients {empty!s:.80} would hold no sample: use fewer clients, a larger alpha or another seed"
+        )
     return parts

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid
+from fl_gan_lib.partitions import partition_by_label, partition_dirichlet, partition_iid, split_participants
 
 LABELS = np.repeat(np.arange(10), 40)
 
@@ -34,6 +35,11 @@ def test_by_label_gives_each_client_its_labels_only():
     assert counts[3] == 40 and set(np.delete(counts, 3)) == {20}
     assert [set(LABELS[part]) for part in partition_by_label(LABELS, 5)] == [{2 * i, 2 * i + 1} for i in range(5)]
     assert [set(LABELS[part]) for part in partition_by_label(LABELS, 20)] == [{i % 10} for i in range(20)]
+
+
+def test_by_label_leaves_nobody_empty_where_a_label_has_fewer_images_than_holders():
+    sizes = [len(part) for part in split_participants(torch.as_tensor(LABELS), 3, num_honest=59)]
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_a_draw_that_leaves_a_client_empty_is_drawn_again():
