@@ -13,8 +13,6 @@ from functools import cache, lru_cache
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeClassifier
-from sklearn.metrics import f1_score
 from torch import Tensor, nn
 
 from fl_gan_lib.arguments import check_seed
@@ -137,6 +135,10 @@ class Probe:
         The classifier gets about as many of them as there are images of another class. Precision, and with it F1,
         depends on how rare the class is among the test images: compare runs on one test set only.
         """
+        # Not above: Flower's nodes, which never measure, start anew for each message.
+        from sklearn.linear_model import RidgeClassifier
+        from sklearn.metrics import f1_score
+
         images = _as_many_as(self.labels, images)
         features = torch.cat([self.others, features_of(self.networks, images)])
         labels = torch.cat([self.labels, torch.full((len(images),), self.target)])
@@ -406,6 +408,8 @@ def tstr(
     Raises:
         ValueError: as for `evaluate_samples`, or there is no seed.
     """
+    from sklearn.metrics import f1_score
+
     if not len(seeds):
         raise ValueError("seeds is empty: give at least one, for instance (0, 1, 2)")
     label = check_target(target, dataset)

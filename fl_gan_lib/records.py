@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from glob import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from fl_gan_lib.classes import DIGITS
 from fl_gan_lib.recording import files
 from fl_gan_lib.recording.validation import ARRAYS, VERSION, check_record, check_text, class_names
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(eq=False)
@@ -104,6 +106,8 @@ class AttackRecord:
     @classmethod
     def loads(cls, content: bytes) -> AttackRecord:
         """Read the content of a record's file; raises a ValueError if it is not a record, or a damaged one."""
+        import pandas as pd  # not above: Flower's nodes, which read no record, start anew for each message
+
         try:
             text, arrays = files.unpack(content)
             check_text(text)

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -86,6 +85,24 @@ def snapshot_rounds(num_rounds: int, num_frames: int = 24) -> list[int]:
     return sorted({int(round) for round in np.geomspace(1, num_rounds, num_frames).round()} | {num_rounds})
 
 
+def draw_snapshot(generator: AveragedGenerator, seed: int, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a record keeps of a generator in a recorded round.
+
+    Args:
+        generator: as it stands after the round.
+        seed: of the run.
+        place: of the round among the recorded ones, from 0.
+
+    Returns:
+        20 fakes from the same latent vectors in each round, and 500 from fresh ones, uint8 (n, S, S).
+    """
+    random = torch.Generator().manual_seed(seed)
+    shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=random)
+    for _ in range(place + 1):
+        fresh = torch.randn(NUM_JUDGED, LATENT_DIM, generator=random)
+    return generator.render(shown), generator.render(fresh)
+
+
 class Recorder:
     """Keeps, of some rounds of a run, what a generator draws and how good it is.
 
@@ -121,8 +138,6 @@ class Recorder:
         self.left_out: dict[str, int] = {}
         self._private = private
         self._quick = quick
-        self._random = torch.Generator().manual_seed(config["seed"])
-        self._shown = torch.randn(NUM_SHOWN, LATENT_DIM, generator=self._random)
         # One tuple a snapshot: an interrupt finds either all of it or nothing.
         self._snapshots: list[tuple[dict[str, Any], np.ndarray, np.ndarray]] = []
 
@@ -138,7 +153,6 @@ class Recorder:
         self.rounds_done, self.seconds, self.left_out = rounds_done, seconds, dict(left_out or {})
         if past is not None:
             for row, frame in zip(past.metrics.to_dict("records"), past.samples, strict=True):
-                self._fresh_latents()  # moves the random numbers on
                 self._snapshots.append((row, frame, past.final_samples))  # of which only the last ones are used
 
     def measures_all(self, round: int) -> bool:
@@ -147,19 +161,21 @@ class Recorder:
 
     def take(self, generator: AveragedGenerator, measured: Mapping[str, float]) -> dict[str, Any]:
         """Record a round; `measured` is its `round`, the `seconds` so far, and the global model's accuracies."""
-        judged = generator.render(self._fresh_latents())
+        shown, judged = draw_snapshot(generator, self.config["seed"], len(self._snapshots))
         if self.measures_all(measured["round"]):
             scores = measure(judged, self._yardsticks, self._private)
         else:
             probe = math.nan if self._probe is None else self._probe.f1(from_uint8(judged))
             scores = dict.fromkeys(NUMBERS, math.nan) | {"probe": probe}
-        self._snapshots.append((dict(measured) | scores, generator.render(self._shown), judged))
+        self._snapshots.append((dict(measured) | scores, shown, judged))
         return self._snapshots[-1][0]
 
     def record(self) -> AttackRecord | None:
         """The record so far; `None` before the first recorded round."""
         if not self._snapshots:
             return None
+        import pandas as pd  # not above: Flower's nodes, which keep no record, start anew for each message
+
         rows, frames, judged = zip(*self._snapshots, strict=True)
         probe = self._probe
         notes = {"not_measured": self._yardsticks.unmeasured} if probe is None else {"probe_anchors": probe.anchors}
@@ -185,6 +201,3 @@ class Recorder:
     @cached_property
     def _yardsticks(self) -> Yardsticks:
         return yardsticks(self._target, self.dataset)
-
-    def _fresh_latents(self) -> Tensor:
-        return torch.randn(NUM_JUDGED, LATENT_DIM, generator=self._random)

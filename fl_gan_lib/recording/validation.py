@@ -77,5 +77,5 @@ def check_record(record: AttackRecord) -> None:
         raise ValueError(f"the rounds are not whole numbers that increase from 1: {rounds.tolist()!r:.80}")
     if not np.array_equal(rounds, record.metrics["round"]):
         raise ValueError("the column `round` of the metrics is not the recorded rounds")
-    if not record.metrics["recognition"].between(0, 1).all():
+    if not (record.metrics["recognition"].between(0, 1) | record.metrics["recognition"].isna()).all():
         raise ValueError("the column `recognition` of the metrics is not from 0 to 1")
