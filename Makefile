@@ -121,7 +121,7 @@ defences: $(READY)
 faces: $(READY)
 	$(BIN)/python -m fl_gan_lib faces
 
-bench: $(READY) $(FLOWER)
+bench: $(READY)
 	$(BIN)/python tests/bench/bench.py $(if $(ORIGINAL),--original "$(ORIGINAL)")
 
 flower: $(READY) $(FLOWER)

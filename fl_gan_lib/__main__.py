@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,8 @@ def attack(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
     def run(given: Namespace) -> None:
         options = {name: value for name, value in vars(given).items() if name not in ("run", "target")}
-        try:
+        with _in_words():
             print(run_attack_notebook(given.target, **options))
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            sys.exit(str(error))
 
     return run
 
@@ -127,6 +125,8 @@ def secrets(parser: ArgumentParser) -> Callable[[Namespace], object]:
     def run(given: Namespace) -> None:
         seeds = given.seeds or (0, 1)
         if given.live:
+            if given.rounds is not None:
+                parser.error("--live is about attacks of 100 rounds, as on the page: leave --rounds out")
             time_live([*SYMBOLS][:5], seeds=seeds)
         else:
             rounds = ROUNDS_ON_DRAWINGS if given.rounds is None else given.rounds
@@ -230,13 +230,21 @@ def gradients(parser: ArgumentParser) -> Callable[[Namespace], object]:
 
 @command("what a round costs on Flower, and sampled participants, as csv")
 def scale(parser: ArgumentParser) -> Callable[[Namespace], object]:
-    from fl_gan_lib.studies.scale import compare_draws, compare_engines
+    from fl_gan_lib.studies import scale
 
+    parts = {
+        "engines": scale.compare_engines,
+        "draws": scale.compare_draws,
+        "flower": scale.compare_parts,
+        "crowds": scale.compare_crowds,
+        "campus": scale.compare_deployed_secrets,
+    }
     parser.add_argument("--folder", type=Path, default=RECORDS)
+    parser.add_argument("--parts", nargs="+", metavar="PART", default=list(parts), choices=parts)
 
     def run(given: Namespace) -> None:
-        compare_engines(path=given.folder / "engines.csv")
-        compare_draws(path=given.folder / "draws.csv")
+        for name in given.parts:
+            parts[name](path=given.folder / f"{name}.csv")
 
     return run
 
@@ -257,8 +265,45 @@ def flower(parser: ArgumentParser) -> Callable[[Namespace], object]:
     def run(given: Namespace) -> None:
         start = deploy if given.deploy else simulate
         options = {} if given.rounds is None else {"rounds": given.rounds}
-        record = start(given.target, output=given.out, num_nodes=given.nodes, **options)
+        with _in_words():
+            record = start(given.target, output=given.out, num_nodes=given.nodes, **options)
         print(f"{summarise(record)}\nRecord: {record_path(given.out, record.target_name)}")
+
+    return run
+
+
+@command("a pad to draw a secret on, which goes into a file: the data of a node on Flower")
+def draw(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.explorer.drawing import draw_to_file
+
+    parser.add_argument("--out", type=Path, default=Path("secret.npz"))
+    parser.add_argument("--port", type=int, default=8866)
+    parser.add_argument("--browser", action=BooleanOptionalAction, default=True, help="open one on the page")
+
+    def run(given: Namespace) -> None:
+        with suppress(KeyboardInterrupt), _in_words():
+            path = draw_to_file(given.out, port=given.port, open_browser=given.browser)
+            print(f"Your drawings are in {path}.")
+
+    return run
+
+
+@command("deals a data set out into a file for each node on Flower")
+def shares(parser: ArgumentParser) -> Callable[[Namespace], object]:
+    from fl_gan_lib.flower.engine import check_config
+    from fl_gan_lib.flower.node import write_shares
+
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--target", default="3", help="the class that the attacker lacks")
+    parser.add_argument("--nodes", type=int, default=2, help="the attacker, the last one, and the honest participants")
+    parser.add_argument("--dataset", default="mnist-5k")
+    parser.add_argument("--seed", type=int, default=0)
+
+    def run(given: Namespace) -> None:
+        with _in_words():
+            config = check_config(given.target, "", given.nodes, {"dataset": given.dataset, "seed": given.seed})
+            for number, path in enumerate(write_shares(config, given.folder)):
+                print(f"node {number}: {path}")
 
     return run
 
@@ -272,10 +317,20 @@ def keys(parser: ArgumentParser) -> Callable[[Namespace], object]:
     parser.add_argument("--nodes", type=int, default=2)
 
     def run(given: Namespace) -> None:
-        folder = make_keys(given.folder, hosts=given.hosts, num_nodes=given.nodes)
+        with _in_words():
+            folder = make_keys(given.folder, hosts=given.hosts, num_nodes=given.nodes)
         print(f"Keys for {given.nodes} nodes are in {folder}, to be handed out one by one. Valid for 30 days.")
 
     return run
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    """What is wrong is said in a line, without a traceback: for commands whose user has given what is wrong."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        sys.exit(str(error))
 
 
 def _add_sweep(parser: ArgumentParser, file: str) -> None:

@@ -97,7 +97,7 @@ def serve_demo(
     if certificate:
         tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         tls.load_cert_chain(certificate, key)
-    sockets = _listen(ip, whole_number("port", port, 1, 65535))
+    sockets = listen(ip, whole_number("port", port, 1, 65535))
     base_url = f"/{base_url.strip('/')}/".replace("//", "/")
     address = f"{'https' if tls else 'http'}://{_host(ip)}:{sockets[0].getsockname()[1]}{base_url}"
     given = os.environ.get("JUPYTER_TOKEN")
@@ -342,7 +342,8 @@ def allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
 
 
-def _listen(ip: str, port: int) -> list[socket.socket]:
+def listen(ip: str, port: int) -> list[socket.socket]:
+    """Sockets on that port, or on one of the next where it is taken; a ValueError if there is none."""
     for candidate in range(port, min(port + 20, 65536)):
         try:
             return bind_sockets(candidate, ip or None, reuse_port=False)

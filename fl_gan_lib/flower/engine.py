@@ -16,20 +16,18 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from fl_gan_lib.arguments import whole_number
 from fl_gan_lib.flower.keys import make_keys
+from fl_gan_lib.flower.node import write_shares
+from fl_gan_lib.flower.settings import RunConfig
 from fl_gan_lib.records import AttackRecord
-
-if TYPE_CHECKING:
-    from fl_gan_lib.flower.app import RunConfig
 
 APP = Path(__file__).parents[2]
 
@@ -44,13 +42,13 @@ def simulate(
 
     Args:
         target: the number of the class that the attacker lacks and wants.
-        output: the folder that the attacker's record goes to, and Flower's own files, its logs among them, in `flower`.
+        output: the folder that the record goes to, and Flower's own files, its logs among them, in `flower`.
         num_nodes: the attacker and `num_nodes - 1` honest participants.
         progress: show a bar.
-        config: of the run, see `app.RunConfig`; the defaults are in `pyproject.toml`.
+        config: of the run, see `settings.RunConfig`; the defaults are in `pyproject.toml`.
 
     Returns:
-        The record that the attacker's node has written. After an interrupt it reaches as far as the last recorded
+        The record that the server has written. After an interrupt it reaches as far as the last recorded
         round.
 
     Raises:
@@ -64,13 +62,17 @@ def simulate(
             f"Ray, with which Flower simulates, starts nothing if Python's path has a space ({sys.executable}): "
             "put the environment into a folder without one, or give each node a process of its own (`deploy`)"
         )
-    wanted = _check(target, output, num_nodes, config)
+    wanted = check_config(target, output, num_nodes, config)
+    return _follow(simulation(wanted), wanted.path, progress)
+
+
+def simulation(wanted: RunConfig) -> Iterator[str]:
+    """The same, line by line: what the run writes into its log."""
     home = Path(wanted.output) / "flower"
     federation = f"num-supernodes={wanted.num_nodes} client-resources-num-cpus=1"
     with superlink(home, "--simulation", "--insecure") as address:
         connect(home, address)
-        lines = run(home, asdict(wanted), "--federation-config", federation)
-        return _follow(lines, wanted.path, progress)
+        yield from run(home, wanted.as_config(), "--federation-config", federation)
 
 
 def deploy(
@@ -78,18 +80,22 @@ def deploy(
 ) -> AttackRecord:
     """The same with a SuperLink and SuperNodes as processes of their own, with TLS and node authentication.
 
-    Arguments, result and errors as for `simulate`.
+    Each node gets a file with its own images, and nothing else. Arguments, result and errors as for `simulate`.
     """
-    wanted = _check(target, output, num_nodes, config)
+    wanted = check_config(target, output, num_nodes, config)
+    return _follow(deployed(wanted), wanted.path, progress)
+
+
+def deployed(wanted: RunConfig) -> Iterator[str]:
+    """The same, line by line: what the run writes into its log."""
     home = Path(wanted.output) / "flower"
-    with deployment(home, wanted.num_nodes):
-        return _follow(run(home, asdict(wanted)), wanted.path, progress)
+    nodes = [{"data": path, "judge": True} for path in write_shares(wanted, home / "images")]
+    with deployment(home, nodes):
+        yield from run(home, wanted.as_config())
 
 
-def _check(target: int, output: str | Path, num_nodes: int, config: Mapping[str, Any]) -> RunConfig:
+def check_config(target: int, output: str | Path, num_nodes: int, config: Mapping[str, Any]) -> RunConfig:
     """All settings of a run, as its nodes will read them, before anything is started."""
-    from fl_gan_lib.flower.app import RunConfig  # not above: without Flower, it is `keys` that says what to install
-
     settings = tomllib.loads((APP / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
     num_nodes = whole_number("num_nodes", num_nodes, 2, why="(the attacker and at least one other)")
     given = {name.replace("_", "-"): value for name, value in config.items()}
@@ -99,7 +105,7 @@ def _check(target: int, output: str | Path, num_nodes: int, config: Mapping[str,
             f"{', '.join(sorted(unknown))} cannot be given here: give some of {', '.join(sorted(allowed))} "
             "(num_nodes says how many honest participants there are)"
         )
-    folder = str(Path(output).expanduser().resolve())
+    folder = str(Path(output).expanduser().resolve()) if output else ""
     try:
         folder.encode()
     except UnicodeEncodeError:
@@ -136,15 +142,24 @@ def _follow(lines: Iterator[str], path: Path, progress: bool) -> AttackRecord:
 
 
 @contextmanager
-def deployment(home: Path, num_nodes: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """A SuperLink and SuperNodes with new certificates and keys, until the block ends; the address, and the nodes."""
+def deployment(home: Path, nodes: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[subprocess.Popen]]]:
+    """A SuperLink and SuperNodes with new certificates and keys, until the block ends.
+
+    Args:
+        home: the folder of keys and logs.
+        nodes: of each node what it is told besides its partition, see `supernode`.
+
+    Yields:
+        The address of the SuperLink, and the nodes.
+    """
     shutil.rmtree(home / "keys", ignore_errors=True)
-    keys = make_keys(home / "keys", num_nodes=num_nodes)
-    with superlink(home, *secured(keys)) as address, ExitStack() as nodes:
+    keys = make_keys(home / "keys", num_nodes=len(nodes))
+    with superlink(home, *secured(keys)) as address, ExitStack() as stack:
         connect(home, address, root_certificates=str(keys / "ca.crt"))
-        for number in range(num_nodes):
+        for number in range(len(nodes)):
             flwr(home, "supernode", "register", str(keys / f"node_{number}.pub"))
-        yield address, [nodes.enter_context(supernode(home, number, address)) for number in range(num_nodes)]
+        numbered = enumerate(nodes)
+        yield address, [stack.enter_context(supernode(home, number, address, **told)) for number, told in numbered]
 
 
 def secured(keys: Path) -> list[str]:
@@ -153,16 +168,17 @@ def secured(keys: Path) -> list[str]:
     return [*certificates, "--ssl-keyfile", str(keys / "server.key"), "--enable-supernode-auth"]
 
 
-def supernode(home: Path, number: int, address: str) -> AbstractContextManager[subprocess.Popen]:
+def supernode(home: Path, number: int, address: str, **told: Any) -> AbstractContextManager[subprocess.Popen]:
     """A SuperNode for one partition, with its key from `keys` in `home`, until the block ends.
 
-    It gives up when the SuperLink has not answered for 20 seconds.
+    It gives up when the SuperLink has not answered for 20 seconds. `told` is its node configuration: `data` (where its
+    images are), `judge` (whether it judges what the attacker publishes), `keep` (a folder for what it remembers).
     """
     keys = home / "keys"
     command = ["flower-supernode", "--superlink", address, "--port", str(_free_port()), "--max-wait-time", "20"]
     command += ["--root-certificates", str(keys / "ca.crt")]
     command += ["--auth-supernode-private-key", str(keys / f"node_{number}")]
-    return started(home, f"node_{number}", [*command, "--node-config", f"partition-id={number}"])
+    return started(home, f"node_{number}", [*command, "--node-config", as_settings({"partition-id": number} | told)])
 
 
 def flwr(home: Path, *arguments: str) -> str:
@@ -238,8 +254,7 @@ def run(home: Path, config: Mapping[str, Any], *options: str) -> Iterator[str]:
     Raises:
         RuntimeError: the run has failed; the last lines of the log are in the message.
     """
-    settings = " ".join(f"{name.replace('_', '-')}={_toml(value)}" for name, value in config.items())
-    command = [_command(home, "flwr"), "run", str(APP), "--run-config", settings, *options, "--stream"]
+    command = [_command(home, "flwr"), "run", str(APP), "--run-config", as_settings(config), *options, "--stream"]
     lines: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **_TEXT, env=environment(home)
@@ -277,6 +292,7 @@ def environment(home: Path) -> dict[str, str]:
         "NO_COLOR": "1",
         "PYTHONIOENCODING": "utf-8",
         "OMP_NUM_THREADS": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds until it looks for a message to start a process for
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
     }
     return os.environ | wanted
@@ -293,6 +309,11 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def as_settings(config: Mapping[str, Any]) -> str:
+    """Settings as Flower's commands take them, in one argument."""
+    return " ".join(f"{name.replace('_', '-')}={_toml(value)}" for name, value in config.items())
 
 
 def _toml(value: Any) -> str:

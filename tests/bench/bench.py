@@ -51,8 +51,6 @@ class Size:
         clients: numbers of clients, of the curve.
         images: numbers of images, of the curve.
         attack_rounds: of a whole attack; by default 200.
-        flower_nodes: participants on Flower, and beside it.
-        flower_rounds: of a run on Flower, at least 2: the first one starts its workers.
         digits: to attack at once on a GPU.
     """
 
@@ -62,8 +60,6 @@ class Size:
     clients: Sequence[int] = (2, 50, 100, 200, 500, 1000)
     images: Sequence[int] = (1000, 5000, 10_000, 20_000, 40_000, 60_000)
     attack_rounds: int | None = None
-    flower_nodes: int = 10
-    flower_rounds: int = 8
     digits: Sequence[int] = tuple(range(10))
 
 
@@ -75,8 +71,6 @@ SMOKE = Size(
     clients=(2, 4),
     images=(64, 128),
     attack_rounds=1,
-    flower_nodes=2,
-    flower_rounds=2,
     digits=(3,),
 )
 
@@ -150,22 +144,6 @@ def _drawn(client: Client, round: int, turn: int) -> list[tuple[torch.Tensor, to
     """The mini-batches that an honest client takes in its turn."""
     with seeded(0, round, turn):
         return list(shuffled_batches(client.dataset, client.batch_size, client.local_steps))
-
-
-def measure_flower(size: Size) -> list[Row]:
-    """The same federation, the attacker in it, on Flower's simulation; the steps of an epoch of 500 images a turn."""
-    from fl_gan_lib.studies.scale import compare_engines
-
-    with tempfile.TemporaryDirectory() as folder:
-        options = {"rounds": size.flower_rounds, "repeats": size.repeats, "local_steps": 16}
-        table = compare_engines([size.flower_nodes], path=Path(folder) / "engines.csv", **options)
-    pairs = table.pivot(index="repeat", columns="engine")
-    sides = ["federate", "Flower"]
-    what = f"a round, {size.flower_nodes} clients, 16 steps of 32 images each"
-    return [
-        _row(f"{what}, steady state", pairs["round"][sides], "s", reach=">= 8", inverse=True),
-        _row(f"{what}, the first round", pairs["first_round"][sides], "s", inverse=True),
-    ]
 
 
 def measure_memory(size: Size) -> list[Row]:
@@ -365,7 +343,6 @@ MEASUREMENTS: dict[str, Callable[[Size], list[Row]]] = {
     "memory": measure_memory,
     "clients": measure_clients,
     "images": measure_images,
-    "flower": measure_flower,
     "attack": measure_attack,
     "gpu": measure_gpu,
 }

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from bench import COLUMNS, MEASUREMENTS, SMOKE, _replace_rows, alternate, bench, measure_flower, measure_gpu
+from bench import COLUMNS, SMOKE, _replace_rows, alternate, bench, measure_gpu
 
 
 def test_sides_are_measured_in_turn():
@@ -20,8 +20,7 @@ def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
     script.write_text(
         "import its_module, time; time.sleep(its_module.ROUNDS / 15); open('left_behind', 'w')", encoding="utf-8"
     )
-    names = [name for name in MEASUREMENTS if name != "flower"]  # its runs are tested in test_scale.py
-    table = bench(tmp_path, images=tmp_path, only=names, original=script, size=SMOKE)
+    table = bench(tmp_path, images=tmp_path, original=script, size=SMOKE)
 
     rows = table.set_index("what")
     start, peak, package = rows["ours"].iloc[:3]
@@ -39,16 +38,6 @@ def test_a_small_size_of_everything_leaves_tables_and_a_picture(tmp_path):
         "its_module.py",
         "script.py",
     ]
-
-
-def test_flower_is_compared_repetition_by_repetition(monkeypatch):
-    pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
-    rows = [("federate", 0, 1.0, 1.0), ("Flower", 0, 20.0, 8.0), ("federate", 1, 2.0, 2.0), ("Flower", 1, 30.0, 4.0)]
-    table = pd.DataFrame(rows, columns=["engine", "repeat", "first_round", "round"])
-    monkeypatch.setattr("fl_gan_lib.studies.scale.compare_engines", lambda *_, **__: table)
-    steady, first = measure_flower(SMOKE)
-    assert (steady["ours"], steady["other"], steady["ratio"], steady["highest"]) == (1.5, 6.0, 5.0, 8.0)
-    assert (first["lowest"], first["ratio"]) == (15.0, 17.5), "how many times as fast as Flower"
 
 
 def test_a_measurement_replaces_its_own_rows_and_leaves_the_others(tmp_path):

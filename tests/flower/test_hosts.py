@@ -11,15 +11,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("flwr", reason="Flower is not installed: pip install -e '.[flower]'")
 
-from fl_gan_lib.attack import build_federation
-from fl_gan_lib.datasets import load_dataset
-from fl_gan_lib.flower.engine import answers, connect, flwr, run, secured, started
+from fl_gan_lib.classes import DIGITS
+from fl_gan_lib.flower.engine import answers, as_settings, connect, flwr, run, secured, started
 from fl_gan_lib.flower.keys import make_keys
 from fl_gan_lib.models import Classifier
+from fl_gan_lib.recording import files
 from fl_gan_lib.records import AttackRecord
+from fl_gan_lib.studies.secrets import draw_symbol
 
 # Each net joins the server, which has the first address in it, and one other host, with the second: a network
 # namespace for each node, and this process, on a fourth host, so to say, that starts the run.
@@ -69,6 +71,8 @@ def hosts() -> Iterator[dict[str, list[str]]]:
 @pytest.mark.parametrize("tls", [True, False])
 def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
     home = {host: tmp_path / host for host in hosts}
+    secret = tmp_path / 'Müller\'s "secret".npz'
+    secret.write_bytes(files.pack({}, {"drawings": draw_symbol("house")}))
     for folder in home.values():
         folder.mkdir()
     keys = make_keys(tmp_path / "keys", hosts=list(SERVER.values()))
@@ -95,14 +99,17 @@ def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
                 flwr(tmp_path, "supernode", "register", str(keys / f"node_{k}.pub"))
                 key = ["--auth-supernode-private-key", str(keys / f"node_{k}")]
             supernode = ["flower-supernode", "--superlink", f"{SERVER[node]}:8000"]
-            start(node, "supernode", *supernode, "--node-config", f"partition-id={k}", *trust, *key)
+            told = {"partition-id": k} | ({"data": secret, "judge": True} if node == "node0" else {})
+            start(node, "supernode", *supernode, "--node-config", as_settings(told), *trust, *key)
         before = transferred(hosts)
-        log = list(run(tmp_path, {"target": 3, "rounds": 1, "local_steps": 1, "output": str(home["node1"])}))
+        settings = {"target": "secret", "classes": f"{','.join(DIGITS)},secret", "rounds": 1, "local_steps": 1}
+        log = list(run(tmp_path, settings | {"output": str(home["server"])}))
         wire = transferred(hosts) - before
-    record = AttackRecord.load(home["node1"] / "attack_3.npz")
-    assert record.rounds.tolist() == [1], "\n".join(log)
+    record = AttackRecord.load(home["server"] / "attack_secret.npz")
+    assert record.rounds.tolist() == [1] and record.metrics["probe"].notna().all(), "\n".join(log)
+    assert len(record.private_samples) == 10, "the victim's drawings, which it has agreed to show"
 
-    # The model goes down and up in the round, and down again to be evaluated.
+    # The model goes down and up in the round, and down again when the attacker is asked for a judgement.
     derived = 3 * sum(4 * parameter.numel() for parameter in first_model().parameters())
     print(f"TLS {tls}: {wire:,} bytes on the wire to a node, {wire / derived:.3f} times what the weights take")
     code = sum(
@@ -117,8 +124,9 @@ def test_an_attack_across_hosts_and_what_the_wire_shows(hosts, tls, tmp_path):
 
 def first_model() -> Classifier:
     """The global model that the server sends in the first round."""
-    model, _ = build_federation(load_dataset()[0], 3, device="cpu")
-    return model
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Classifier(12)
 
 
 def transferred(hosts: dict[str, list[str]]) -> int:
