@@ -19,7 +19,7 @@
 #   make faces      the attack on people, and what it is compared with, into notebooks/runs/faces.csv
 #   make bench      what things cost here, side by side, into notebooks/runs/bench.md (ORIGINAL=script.py)
 #   make flower     the attack on Flower's engine, simulated on this computer (NODES=2 DIGIT=3 ROUNDS= OUT=out)
-#   make scale      what notebook 07 compares, into notebooks/runs/engines.csv and draws.csv
+#   make scale      what notebook 07 compares, into notebooks/runs (engines, draws, flower, crowds and campus)
 #   make interrupts ends runs of the attack at fifty random moments (KILLS=50), and goes on
 #   make properties the properties of averages, partitions and records, on 20,000 generated cases
 #   make audit      known faults of the installed packages

@@ -319,7 +319,7 @@ def keys(parser: ArgumentParser) -> Callable[[Namespace], object]:
     def run(given: Namespace) -> None:
         with _in_words():
             folder = make_keys(given.folder, hosts=given.hosts, num_nodes=given.nodes)
-        print(f"Keys for {given.nodes} nodes are in {folder}, to be handed out one by one. Valid for 30 days.")
+        print(f"Keys for {given.nodes} nodes are in {folder}. Hand them out one by one. The certificate lasts 30 days.")
 
     return run
 

@@ -245,6 +245,8 @@ def _content(model: nn.Module, config: Mapping[str, Any]) -> RecordDict:
 
 def _have_judged(federation: Federation, published: publishing.Published, model: nn.Module) -> None:
     """Ask the honest nodes, one after another, to judge what the attacker has published, until one agrees."""
+    if published.is_empty:
+        return
     content = published.add_to(_content(model, {"round": published.run.rounds}))
     for node in federation.honest(federation.connected()):
         message = Message(content, dst_node_id=node, message_type="evaluate", group_id="judgement")

@@ -103,15 +103,19 @@ class Published:
                 self._recorded.append((row, *answer.fakes))
                 self._save()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been published: then there is nothing to judge."""
+        return not self._recorded
+
     def add_to(self, content: RecordDict) -> RecordDict:
-        """The message that asks for a judgement."""
-        if self._recorded:
-            content["fakes"] = ArrayRecord({"judged": Array(np.stack([judged for *_, judged in self._recorded]))})
+        """The message that asks for a judgement; something must have been published."""
+        content["fakes"] = ArrayRecord({"judged": Array(np.stack([judged for *_, judged in self._recorded]))})
         return content
 
     def read_judgement(self, reply: RecordDict) -> Judgement | None:
         """What a node has judged, or None if it has not agreed to; raises an error if it cannot be used."""
-        if not reply["judgement"]["agrees"] or not self._recorded:
+        if not reply["judgement"]["agrees"]:
             return None
         numbers = reply["numbers"]
         rows = [dict(row) for row, *_ in self._recorded]
@@ -177,8 +181,7 @@ def judge(run: RunConfig, images: Images, model: nn.Module, content: RecordDict)
     """
     own = images.train.images_of(run.target)
     real = yardsticks(run.target, images.dataset or (images.train, images.test))
-    fakes = content["fakes"]["judged"].numpy() if "fakes" in content else []
-    rows = [measure(judged, real, own) for judged in fakes]
+    rows = [measure(judged, real, own) for judged in content["fakes"]["judged"].numpy()]
     numbers = {name: [row[name] for row in rows] for name in NUMBERS} | accuracies(model, images.test, run.target)
     reply = RecordDict(
         {

@@ -30,7 +30,7 @@ from fl_gan_lib.classes import DIGITS  # noqa: E402
 from fl_gan_lib.data import ImageDataset, from_uint8, to_uint8  # noqa: E402
 from fl_gan_lib.datasets import load_dataset  # noqa: E402
 from fl_gan_lib.defences import Krum, PrivateMean, TrimmedMean, coordinate_median  # noqa: E402
-from fl_gan_lib.federation import Update, federate  # noqa: E402
+from fl_gan_lib.federation import Update, draw_clients, federate  # noqa: E402
 from fl_gan_lib.flower import publishing, rules  # noqa: E402
 from fl_gan_lib.flower.app import RunConfig, client, server  # noqa: E402
 from fl_gan_lib.flower.node import own_images, write_shares  # noqa: E402
@@ -547,6 +547,12 @@ def test_only_some_of_the_nodes_take_part_in_a_round(tmp_path):
     record = AttackRecord.load(tmp_path / "attack_3.npz")
     assert set(record.rounds) < set(range(1, 7)), "the attacker publishes when it is drawn"
     assert "probe_anchors" in record.config, "a node judges that was not drawn for the last round, too"
+
+
+def test_nobody_is_asked_to_judge_where_nothing_was_published():
+    seed = next(seed for seed in range(100) if 4 not in draw_clients(5, 2, 1, seed))
+    grid = serve(range(5), num_honest=4, per_round=2, rounds=1, local_steps=1, seed=seed)
+    assert grid.num_trained == 2 == len(grid.arrived)
 
 
 def of_another_run(path: Path) -> None:
