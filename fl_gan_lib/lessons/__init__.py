@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fl_gan_lib.lessons import baseline, basics, comparison, dissection, leakage, likeness, protection
+from fl_gan_lib.lessons import baseline, basics, comparison, dissection, engines, leakage, likeness, protection
 from fl_gan_lib.lessons.exercise import Exercise, verdict
 
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise
-    for lesson in (basics, baseline, leakage, comparison, dissection, protection, likeness)
+    for lesson in (basics, baseline, leakage, comparison, dissection, protection, engines, likeness)
     for exercise in lesson.EXERCISES
 }
 
