@@ -39,7 +39,7 @@ client = ClientApp()
 
 CLIPPING_NORM, DELTA = 0.5, 1e-5  # of the local DP
 POLL = 0.25  # seconds; Flower's own loop looks for replies every three
-CONNECTING = 30.0  # seconds at the most that the server waits for nodes: they are started before the run
+CONNECTING = 20.0  # seconds at the most that the server waits for nodes: they are started before the run
 JUDGING = 600.0  # seconds: four networks are trained for it, and each recorded round is measured
 
 

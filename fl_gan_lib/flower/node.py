@@ -52,10 +52,17 @@ def own_images(run: RunConfig, turn: int, config: Mapping[str, Any]) -> Images:
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        ValueError: the images are of other classes or sizes than the federation has agreed on; or there is none.
+        ValueError: the images are of other classes or sizes than the federation has agreed on; there is none; or the
+            attacker's node holds images of the target.
     """
     may_judge = truth("judge", config.get("judge", not config.get("data")))
-    return replace(_own_images(run, turn, config.get("data", "")), may_judge=may_judge)
+    images = replace(_own_images(run, turn, config.get("data", "")), may_judge=may_judge)
+    if turn == run.num_honest and len(images.train.images_of(run.target)):
+        raise ValueError(
+            f"this node has the attacker's partition-id, {config.get('partition-id')}, and holds images of the target "
+            f"{run.target_name}: give it a partition-id of its own, or, if it is the attacker, other images"
+        )
+    return images
 
 
 def _own_images(run: RunConfig, turn: int, data: Any) -> Images:

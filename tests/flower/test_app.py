@@ -349,7 +349,7 @@ def test_without_consent_nothing_is_judged(folders):
         ({}, {"data": "nowhere.npz"}, r"there is no file nowhere\.npz"),
         ({}, {"data": ""}, "this node has no images, and the run has no public data set"),
         ({}, {"data": 5}, "data is 5: it must be the name of a folder"),
-        ({}, {"data": "own"}, "the attacker holds images of its target cross"),
+        ({}, {"data": "own"}, "the attacker's partition-id, 1, and holds images of the target cross: give it"),
         ({}, {"data": "torn.npz"}, r"torn\.npz is no file of images"),
         ({}, {"data": "empty.npz"}, r"empty\.npz holds neither images nor drawings"),
         ({}, {"data": "large.npz"}, r"large\.npz have 32 x 32 pixels, and the federation has agreed on 28 x 28"),
@@ -488,7 +488,7 @@ def test_with_secure_aggregation_the_server_sees_no_single_update(tmp_path):
 
 def test_secure_aggregation_that_halts_says_why(folders):
     grid = Here(RUN | AGREED | {"secure": True}, [0, 1], **FOLDERS | {"node1": {"data": "own"}})
-    with pytest.raises(RuntimeError, match=r"the attacker holds images of its target .*secure aggregation has halted"):
+    with pytest.raises(RuntimeError, match=r"holds images of the target .*secure aggregation has halted"):
         server(grid, Context(1, 0, {}, RecordDict(), grid.config))
     with pytest.raises(ValueError, match="rule is 'Krum', which needs single updates"):
         RunConfig.read(RUN | {"rule": "Krum", "secure": True, "num-honest": 2})
