@@ -137,7 +137,7 @@ METRICS |= {"round": [1, 5]}
         ({"metrics probe": [0.5, float("inf")]}, "column 'probe'"),
         ({"metrics another": [10**400, 0]}, "column 'another'"),
         ({"metrics recognition": [0.5, 1.5]}, "column `recognition` of the metrics is not from 0 to 1"),
-        ({"metrics recognition": [0.5, float("nan")]}, "column `recognition`"),
+        ({"metrics recognition": [-0.5, float("nan")]}, "column `recognition`"),
     ],
 )
 def test_a_record_whose_parts_do_not_fit_together_is_refused(record, changes, reason):
